@@ -25,7 +25,7 @@ def unet_on_timm(architecture: str, *, weights: str, **options: Any) -> nn.Modul
         options: keyword arguments of `smp.Unet`, such as `classes`.
 
     Raises:
-        zoo.errors.WeightsError: the weights cannot be loaded, or smp's encoder has other tensors than zoo's.
+        zoo.errors.WeightsError: the weights cannot be loaded, or smp's encoder does not have the same tensors as zoo's.
     """
     model: Any = smp.Unet(f"tu-{architecture}", encoder_weights=None, **options)
     with torch.random.fork_rng(devices=[]):

@@ -68,8 +68,8 @@ class UnetPlusPlus(Stepwise, UnetPlusPlusDecoder):  # type: ignore[misc]
 
     Args:
         pyramid: the `FeatureMap` of each map, fine to coarse, of stride 2 and coarser.
-        channels: the number of output channels of each step, coarse to fine. The default for five steps is 256, 128, 64, 32,
-            16. With fewer steps, the first of these numbers are left out.
+        channels: the number of output channels of each upsampling step, coarse to fine. The default for five steps is 256,
+            128, 64, 32, 16. With fewer steps, the first of these numbers are left out.
         norm: "batch" or "group".
         attention: None, or "scse" (Roy et al. 2018, arXiv:1803.02579).
         interpolation: how a map is upsampled: "nearest", "bilinear" or "bicubic".
@@ -116,8 +116,8 @@ class MAnet(Stepwise, MAnetDecoder):  # type: ignore[misc]
 
     Args:
         pyramid: the `FeatureMap` of each map, fine to coarse, of stride 2 and coarser.
-        channels: the number of output channels of each step, coarse to fine. The default for five steps is 256, 128, 64, 32,
-            16. With fewer steps, the first of these numbers are left out.
+        channels: the number of output channels of each upsampling step, coarse to fine. The default for five steps is 256,
+            128, 64, 32, 16. With fewer steps, the first of these numbers are left out.
         norm: "batch" or "group".
         pab_channels: the number of channels of the queries and keys in the position-wise attention.
         interpolation: how a map is upsampled: "nearest", "bilinear" or "bicubic".

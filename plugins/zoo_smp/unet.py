@@ -94,8 +94,8 @@ class Unet(SmpHead, ExpandingPath):
 
     Args:
         pyramid: the `FeatureMap` of each map, fine to coarse, of stride 2 and coarser.
-        channels: the number of output channels of each step, coarse to fine. The default for five steps is 256, 128, 64, 32,
-            16. With fewer steps, the first of these numbers are left out.
+        channels: the number of output channels of each upsampling step, coarse to fine. The default for five steps is 256,
+            128, 64, 32, 16. With fewer steps, the first of these numbers are left out.
         norm: "batch", "group" or "none".
         attention: None, or "scse" (Roy et al. 2018, arXiv:1803.02579).
         interpolation: how a map is upsampled: "nearest", "bilinear" or "bicubic".

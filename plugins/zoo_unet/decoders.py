@@ -59,8 +59,8 @@ class UNetBasic(ExpandingPath):
 
     Args:
         pyramid: the `FeatureMap` of each map, fine to coarse; at least two.
-        channels: the number of output channels of each step, coarse to fine. The default is 16 times the stride of the step's
-            output, at most 256.
+        channels: the number of output channels of each upsampling step, coarse to fine. The default is 16 times the stride of
+            the step's output, at most 256.
         norm: "batch", "group" or "none".
         dropout: the share of the channels that are dropped after each step during training.
         head_kernel_size: the kernel size of the convolution that computes the logits, 3 or 1. The paper uses size 1 on
