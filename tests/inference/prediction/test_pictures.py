@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -81,6 +82,10 @@ def test_white_may_be_a_tiffs_zero(predictor, tmp_path, kind):
 def test_other_colors_in_a_tiff_become_red_green_and_blue(predictor, tmp_path, mode):
     image = Image.fromarray(IMAGE).convert(mode)
     image.save(tmp_path / "image.tif")
+    try:
+        Image.open(tmp_path / "image.tif").load()
+    except OSError:
+        pytest.skip(f"Pillow {version('pillow')} does not read its own TIFFs of {mode}")
     assert is_taken_for(predictor, tmp_path / "image.tif", np.asarray(image.convert("RGB")))
 
 
