@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,9 @@ from zoo.errors import NegotiationError
 from zoo.model.outputs import describe
 from zoo.model.probing.measurement import layout_of
 from zoo.model.probing.pruning import unused_parameters
-from zoo.pairing.plan import Plan
+from zoo.pairing.plan import Plan, Route
 from zoo.registry.image_sizes import Size
+from zoo.registry.pyramid import FeatureMap
 from zoo.testing.decoder_subject import CLASSES, SIZE, DecoderSubject
 from zoo.testing.report import Finding, NotApplicable
 from zoo.testing.subject import on_meta_or_real
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["DECODER_CHECKS"]
 
 WHOLE_SIZES = ((128, 256), (256, 384))
-DECODERS_COARSEST = 32
-"""The coarsest stride of the maps that a decoder is allowed to compute internally if all its input maps are finer."""
+DECODERS_COARSEST_LEVEL = 5
+"""The level (log2 of the stride) of the coarsest map that a decoder may compute internally if all its input maps are finer."""
 ODD_SIZES = ((65, 97), (301, 225), (37, 53))
 MAX_EXAMPLES = 20
 
@@ -36,7 +38,7 @@ MAX_EXAMPLES = 20
 def any_valid_pyramid_works(subject: DecoderSubject) -> None:
     """The decoder works for any pyramid that meets its needs, and returns a map of the declared channels and stride."""
     hypothesis: Any = import_library("hypothesis")
-    sizes = hypothesis.strategies.sampled_from((WHOLE_SIZES[0], ODD_SIZES[0]))
+    sizes = (WHOLE_SIZES[0], ODD_SIZES[0])
 
     @hypothesis.settings(  # type: ignore[untyped-decorator]
         max_examples=MAX_EXAMPLES,
@@ -47,7 +49,10 @@ def any_valid_pyramid_works(subject: DecoderSubject) -> None:
         phases=[hypothesis.Phase.generate],
         print_blob=False,
     )
-    @hypothesis.given(_plans(subject), sizes)  # type: ignore[untyped-decorator]
+    @hypothesis.given(_plans(subject), hypothesis.strategies.sampled_from(sizes))  # type: ignore[untyped-decorator]
+    def check_drawn(plan: Plan, size: Size) -> None:
+        check(plan, size)
+
     def check(plan: Plan, size: Size) -> None:
         try:
             _check_shape(subject, plan, size)
@@ -56,7 +61,9 @@ def any_valid_pyramid_works(subject: DecoderSubject) -> None:
             finding.found += f"; for the pyramid {maps} and an image of {size[0]} x {size[1]}"
             raise
 
-    check()
+    check_drawn()  # draws the channels; the strides that it draws depend on hypothesis's version
+    for plan, size in itertools.product(subject.plans, sizes):
+        check(plan, size)
 
 
 def out_channels_are_as_declared(subject: DecoderSubject) -> None:
@@ -313,11 +320,33 @@ def _is_near(found: int, image: int, plan: Plan, stride: float) -> bool:
     """Return whether a length is the image's side divided by the stride, allowing for the rounding of the maps' sizes."""
     # A map that an adapter upsamples was rounded at the coarser stride of its source, and a decoder such as DPT makes a map of
     # stride 32 from finer ones. `out_stride_is_as_declared` checks exact sizes for images that no such rounding changes.
-    coarsest = max(DECODERS_COARSEST, *(2 ** max(route.source.level, route.output.level) for route in plan.routes))
+    coarsest = max(DECODERS_COARSEST_LEVEL, *(max(route.source.level, route.output.level) for route in plan.routes))
     odd = 2 ** max(abs(math.log2(route.output.stride) - route.output.level) for route in plan.routes)
     least = math.floor(image / stride / odd) - 1
-    most = math.ceil(math.ceil(image / coarsest) * coarsest / stride * odd) + 1
+    most = 1 + max(
+        math.ceil(_largest_length(route, image, coarsest) * _largest_scale(route.output, stride)) for route in plan.routes
+    )
     return bool(max(1, least) <= found <= most)
+
+
+def _largest_length(route: Route, image: int, coarsest: int) -> int:
+    """Return the largest length of a decoder's map, for a side of the image.
+
+    The length may be rounded up where an adapter makes the map from its source, and where the decoder pools the map down to the
+    level `coarsest` and upsamples it again.
+    """
+    source = math.ceil(image / route.source.stride)
+    length = math.ceil(source * route.source.stride / route.output.stride)
+    whole: int = 2 ** max(0, coarsest - route.output.level)
+    return math.ceil(length / whole) * whole
+
+
+def _largest_scale(feature_map: FeatureMap, stride: float) -> float:
+    """Return the largest factor by which a decoder may lengthen a map for an output of this stride.
+
+    A decoder that doubles the sizes turns a map of stride 7 into one of stride 1 that is 8 times as long.
+    """
+    return max(2.0 ** (feature_map.level - round(math.log2(stride))), feature_map.stride / stride)
 
 
 def _is_felt(gradient: Tensor | None) -> bool:
