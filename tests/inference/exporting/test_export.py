@@ -1,12 +1,14 @@
 """A model as a file for other programs: it gives the model's logits for images of every size, or is not kept."""
 
 import json
+import math
 import sys
 
 import made_models
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import zoo
@@ -33,6 +35,22 @@ def by_openvino(path):
 
     compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda given: torch.from_numpy(compiled({"image": given.numpy()})["logits"].copy())
+
+
+class SamePadding(nn.Module):
+    """Convolutions of stride 2 with TensorFlow's "same" padding, as in timm's `tf_` models."""
+
+    def __init__(self):
+        super().__init__()
+        self.stages = nn.ModuleList(nn.Conv2d(channels, 8, 3, stride=2) for channels in (3, 8, 8))
+
+    def forward(self, x):
+        maps = []
+        for stage in self.stages:
+            rows, columns = (max((math.ceil(length / 2) - 1) * 2 + 3 - length, 0) for length in x.shape[-2:])
+            x = stage(F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))).relu()
+            maps.append(x)
+        return maps
 
 
 RUN = {".onnx": made_models.by_onnxruntime, ".pt2": by_torch, ".xml": by_openvino}
@@ -386,3 +404,15 @@ def test_a_model_that_gives_no_number_is_told_from_an_export_that_is_not_exact(t
     ):
         zoo.export(model, tmp_path / "model.pt2", timeout=None)
     assert not list(tmp_path.iterdir())
+
+
+def test_sizes_that_a_model_rounds_up_are_integers_in_the_graph(tmp_path):
+    """With floats, the expressions of the sizes grow with each layer, and the export of an EfficientNet takes minutes."""
+    model = zoo.build(SamePadding(), "unet-basic", classes=2).eval()
+    zoo.export(model, tmp_path / "model.pt2")
+    program = torch.export.load(tmp_path / "model.pt2")
+    assert not [node for node in program.graph.nodes if "truediv" in str(node.target) or "ceil" in str(node.target)]
+    for size in SIZES:
+        given = image(*size)
+        with torch.no_grad():
+            torch.testing.assert_close(program.module()(given), model(given), rtol=1e-4, atol=1e-5)
