@@ -101,6 +101,22 @@ def test_a_value_that_cannot_be_used_is_one_error_at_once(content, tmp_path):
     assert len(str(caught.value)) < 600
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("a: 1\nb: !!int 99x", "'99x' is not a valid int (line 2, column 4)"),
+        ("a: 1\nb: [2", "while parsing a flow sequence, expected ',' or ']', but got '<stream end>' (line 2, column 6)"),
+        ("a: \0", "unacceptable character #x0000: special characters are not allowed at position 3"),
+    ],
+)
+def test_an_error_in_a_file_states_the_line_and_the_column(content, problem, tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(zoo.errors.ConfigError) as caught:
+        read_mapping(path)
+    assert str(caught.value) == f"{path} is not valid YAML: {problem}."
+
+
 @pytest.mark.parametrize("command", ["bench", "train"])
 @pytest.mark.parametrize("value", ["2026-02-30", "!!int abc", "7" * 5000, "1e999"])
 def test_no_value_of_a_file_ends_in_a_traceback(command, value, tmp_path, command_line):

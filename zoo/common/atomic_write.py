@@ -24,7 +24,7 @@ def draft_of(path: Path) -> Iterator[Path]:
     the block raises an error, the draft is removed and the file is unchanged.
 
     Raises:
-        OSError: the file cannot be written, or the path leads to something that is not a regular file.
+        OSError: the file cannot be written, or the path points to something that is not a regular file.
     """
     with suppress(FileNotFoundError):
         check_regular(path)

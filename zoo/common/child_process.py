@@ -186,7 +186,7 @@ class ChildProcess:
 
 
 def describe_end(status: int | None) -> str:
-    """Return a text that says how a process ended: the signal that killed it, or its exit status."""
+    """Return text that says how a process ended: the signal that killed it, or its exit status."""
     if status is not None and status < 0:
         return f"died of {signal.Signals(-status).name}"
     return f"ended with status {status}"

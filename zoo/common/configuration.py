@@ -94,7 +94,7 @@ def read_mapping(path: Path, example: str = "name: my-run") -> dict[Any, Any]:
     except UnicodeDecodeError as cause:
         raise ConfigError(f"{path} could not be read: {cause}.") from cause
     except yaml.YAMLError as cause:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(cause).split())}.") from cause
+        raise ConfigError(f"{path} is not valid YAML: {_format_yaml_error(cause)}.") from cause
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must contain keys and values, such as '{example}'; found {type(content).__name__}.")
     return content
@@ -151,7 +151,20 @@ def read_option(name: str, text: str) -> Any:
 
 
 def _refusal(text: str, cause: yaml.YAMLError) -> OptionError:
-    return OptionError(f"{shorten(text)} cannot be used: {' '.join(str(cause).split())}.")
+    return OptionError(f"{shorten(text)} cannot be used: {_format_yaml_error(cause)}.")
+
+
+def _format_yaml_error(cause: yaml.YAMLError) -> str:
+    """Return what is wrong with YAML text, and where, in one line. PyYAML's own message has several lines."""
+    if isinstance(cause, yaml.MarkedYAMLError):
+        problem = ", ".join(text for text in (cause.context, cause.problem) if text)
+        return f"{problem}{_format_mark(cause.problem_mark or cause.context_mark)}"
+    return " ".join(str(cause).split()).replace(' in "<unicode string>",', " at")
+
+
+def _format_mark(mark: Any) -> str:
+    """Return a location in YAML as text that begins with a space; "" if PyYAML does not know the location."""
+    return "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
 
 
 def shorten(value: object) -> str:
@@ -215,21 +228,21 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
             if event.anchor in self._open:
-                raise _RefusedValue(f"*{event.anchor} is inside the value that it refers to{event.start_mark}")
+                raise _RefusedValue(f"*{event.anchor} is inside the value that it refers to{_format_mark(event.start_mark)}")
             size = self._sizes.get(str(event.anchor), 0)
             self._size += size
             self._repeated += size
             if self._repeated > MOST_REPEATED:
-                raise _RefusedValue(f"aliases repeat more than {MOST_REPEATED:,} characters{event.start_mark}")
+                raise _RefusedValue(f"aliases repeat more than {MOST_REPEATED:,} characters{_format_mark(event.start_mark)}")
             return super().compose_node(parent, index)
         if len(self._open) == DEEPEST:
-            raise _RefusedValue(f"more than {DEEPEST} levels of lists and mappings{event.start_mark}")
+            raise _RefusedValue(f"more than {DEEPEST} levels of lists and mappings{_format_mark(event.start_mark)}")
         before = self._size
         self._size += 1
         if isinstance(event, yaml.ScalarEvent):
             self._size += len(event.value)
             if any("\ud800" <= sign <= "\udfff" for sign in event.value):
-                raise _RefusedValue(f"half of a surrogate pair is not a character{event.start_mark}")
+                raise _RefusedValue(f"half of a surrogate pair is not a character{_format_mark(event.start_mark)}")
         self._open.append(event.anchor)
         node = super().compose_node(parent, index)
         self._open.pop()
@@ -242,13 +255,13 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except (ValueError, LookupError) as cause:
             kind = node.tag.removeprefix(_CORE)
-            raise _RefusedValue(f"{shorten(node.value)} is not a valid {kind}{node.start_mark}") from cause
+            raise _RefusedValue(f"{shorten(node.value)} is not a valid {kind}{_format_mark(node.start_mark)}") from cause
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if not isinstance(key, yaml.ScalarNode):
-                raise yaml.YAMLError(f"a key must be text or a number; found a list or a mapping{key.start_mark}")
+                raise yaml.YAMLError(f"a key must be text or a number; found a list or a mapping{_format_mark(key.start_mark)}")
             value = key.value if key.tag == f"{_CORE}merge" else str(self.construct_object(key))  # 1, "1" and 0x1 are one key
             if key.tag != f"{_CORE}merge" and value in seen:
                 raise yaml.YAMLError(
@@ -270,7 +283,7 @@ class _Loader(yaml.SafeLoader):
         """Return a whole number of at most 64 bits."""
         value = int(self.construct_scalar(node), 0)
         if not -(2**63) <= value < 2**63:
-            raise _RefusedValue(f"{shorten(node.value)} needs more than 64 bits{node.start_mark}")
+            raise _RefusedValue(f"{shorten(node.value)} needs more than 64 bits{_format_mark(node.start_mark)}")
         return value
 
     def number(self, node: yaml.ScalarNode) -> float:
@@ -278,7 +291,7 @@ class _Loader(yaml.SafeLoader):
         written_as = self.construct_scalar(node).lower()
         value = float(re.sub(r"\.(inf|nan)$", r"\1", written_as))
         if math.isinf(value) and "inf" not in written_as:
-            raise _RefusedValue(f"{shorten(node.value)} is larger than any float{node.start_mark}")
+            raise _RefusedValue(f"{shorten(node.value)} is larger than any float{_format_mark(node.start_mark)}")
         return value
 
 

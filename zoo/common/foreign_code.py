@@ -92,8 +92,8 @@ def no_exits(what: str) -> Iterator[None]:
             if isinstance(cause.__context__, KeyboardInterrupt):  # another library turned it into a SystemExit
                 cause = cause.__context__
             raise PluginError(
-                f"{what} was ended by {_describe(cause)}, which code of the model or of the data raised. "
-                "That code must return normally, or raise an Exception."
+                f"{what} was ended by {_describe(cause)}, raised by code of the model or of the data. That code must return "
+                "normally, or raise an Exception."
             ) from cause
 
 

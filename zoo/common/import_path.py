@@ -22,7 +22,7 @@ FILE_SUFFIX = ".py"
 
 
 def is_import_path(text: str) -> bool:
-    """Return whether a text has the form of an object's import path: a module or a file, followed by the object's name."""
+    """Return whether text has the form of an object's import path: a module or a file, followed by the object's name."""
     module, name = _split(text)
     return bool(module) and name.isidentifier()
 

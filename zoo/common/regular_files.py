@@ -1,4 +1,4 @@
-"""Check what a path leads to. zoo reads and replaces only regular files, since reading a pipe or a device may never end."""
+"""Check what a path points to. zoo reads and replaces only regular files, since reading a pipe or a device may never end."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ KINDS = {
 
 
 def check_regular(path: Path) -> None:
-    """Raise an error unless a path leads to a regular file.
+    """Raise an error unless a path points to a regular file.
 
     Raises:
-        OSError: the path does not exist (`FileNotFoundError`), its links lead in a circle, or it leads to something that is not
-            a regular file. `strerror` says what it leads to.
+        OSError: the path does not exist (`FileNotFoundError`), is a loop of symbolic links, or points to something that is not
+            a regular file. `strerror` says what the path points to.
     """
     kind = _kind(path)
     if kind != stat.S_IFREG:
@@ -34,20 +34,23 @@ def check_regular(path: Path) -> None:
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether a path leads to a folder. Return False if this is unknown, for example if the path is too long."""
+    """Return whether a path points to a folder. Return False if this is unknown, for example if the path is too long."""
     return _is_one_of(path, stat.S_IFDIR)
 
 
 def is_stream(path: Path) -> bool:
-    """Return whether a path leads to a pipe, a terminal or another character device. Unlike files, these cannot be replaced."""
+    """Return whether a path points to a pipe, a terminal or another character device.
+
+    Unlike files, these cannot be replaced.
+    """
     return _is_one_of(path, stat.S_IFIFO, stat.S_IFCHR)
 
 
 def resolve_links(path: str | PathLike[str]) -> Path:
-    """Return the absolute path of the file or folder that a path leads to, with all symbolic links resolved.
+    """Return the absolute path of the file or folder that a path points to, with all symbolic links resolved.
 
     Raises:
-        OSError: the links lead in a circle, or the path is invalid.
+        OSError: the path is a loop of symbolic links, or is invalid.
     """
     try:
         return Path(path).resolve()
@@ -87,7 +90,7 @@ def expand_user(path: str | PathLike[str]) -> Path:
 
 
 def is_regular(path: Path) -> bool:
-    """Return whether a path leads to a regular file. Return False if this is unknown, for example if the path is too long."""
+    """Return whether a path points to a regular file. Return False if this is unknown, for example if the path is too long."""
     return _is_one_of(path, stat.S_IFREG)
 
 

@@ -69,7 +69,7 @@ def table_row(cells: Iterable[str]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Escape the characters of a text that Markdown or HTML would interpret, and replace each line break by a space."""
+    """Escape the characters that Markdown or HTML would interpret, and replace each line break by a space."""
     for sign, written in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
         text = text.replace(sign, written)
     return text
@@ -78,8 +78,8 @@ def escaped(text: str) -> str:
 def write_whole(output: Path, content: str | bytes, advice: str = "") -> None:
     """Write a file completely or not at all, so that an error never damages an existing file.
 
-    Missing folders are created. If `output` is a link, the file that it leads to is replaced. If `output` is a pipe or a
-    terminal, the content is written to it directly.
+    Missing folders are created. If `output` is a symbolic link, the file that it points to is replaced. If `output` is a pipe
+    or a terminal, the content is written to it directly.
 
     Raises:
         OptionError: the file cannot be written. The message ends with `advice`.
