@@ -246,7 +246,7 @@ def test_weights_that_are_cut_are_told(cut, saved, tmp_path, command_line):
     rewritten(saved, tmp_path / "model", lambda facts: None)
     weights = tmp_path / "model/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:cut])
-    check_refused(tmp_path / "model", "truncated or was changed", tmp_path, command_line)
+    check_refused(tmp_path / "model", "truncated or altered", tmp_path, command_line)
 
 
 def test_numbers_that_pytorch_has_not_are_told(saved, tmp_path, command_line):

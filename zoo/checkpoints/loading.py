@@ -175,7 +175,7 @@ def _is_installed(full_id: str, plugin: PluginVersion) -> bool:
 
 
 def _describe_plugins(facts: ModelFacts) -> str:
-    """Return a text: the command that installs a model's plugins, and a hint about what was registered by a script."""
+    """Return text with the command that installs a model's plugins, and a hint about what a script registered."""
     pairing = facts.make_pairing()
     missing = [each for full_id, each in facts.plugins.items() if not _is_installed(full_id, each)]
     requirements = dict.fromkeys(f'"{each.distribution}=={each.version}"' for each in missing)
@@ -201,8 +201,8 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         state: dict[str, Tensor] = load_file(path)
     except (SafetensorError, KeyError, RuntimeError) as cause:  # a KeyError is raised for a dtype that PyTorch does not have
         raise WeightsError(
-            f"{path} cannot be read as safetensors ({type(cause).__name__}: {cause}): the file is truncated or was "
-            "changed, or it is too large. Copy the whole folder again."
+            f"{path} cannot be read as safetensors ({type(cause).__name__}: {cause}). The file may be truncated or altered. "
+            "Copy the model's folder from its source again."
         ) from cause
     except OSError as cause:
         raise WeightsError(f"{path} could not be read: {cause.strerror}. The model is incomplete; save it again.") from cause
@@ -221,12 +221,12 @@ def _check_unaltered(path: Path, state: dict[str, Tensor], sha256: str, empty: S
         extra = f" and does not have {format_names(strange, 3)}" if strange else ""
         raise WeightsError(
             f"{path} does not contain the weights of the model in the {CONFIG} next to it: it has {held:,} values, but the "
-            f"model has {size:,}{extra}. Copy the whole folder again, or save the model again."
+            f"model has {size:,}{extra}. Copy the model's folder from its source again, or save the model again."
         )
     if sha256_of(path) != sha256:
         raise WeightsError(
-            f"{path} does not match the checksum in the {CONFIG} next to it: the file is truncated or was changed "
-            f"({path.stat().st_size:,} bytes). Copy the whole folder again."
+            f"{path} does not match the checksum in the {CONFIG} next to it: the file is truncated or altered "
+            f"({path.stat().st_size:,} bytes). Copy the model's folder from its source again."
         )
 
 
@@ -238,9 +238,10 @@ def _load_checkpoint(path: Path) -> SegmentationModel:
         raise WeightsError(f"{path} is not a checkpoint {OTHERS}")
     if not is_bounded(content):
         raise WeightsError(
-            f"{path} is not a checkpoint {OTHERS} Its description of the model is nested too deeply or too large."
+            f"In {path}, the description of the model is nested too deeply or is too large, so the file is not a checkpoint "
+            f"{OTHERS}"
         )
-    facts = read_facts(ModelFacts, content, f"{path} is not a checkpoint {OTHERS}\nIts description of the model")
+    facts = read_facts(ModelFacts, content, f"{path} is not a checkpoint {OTHERS}\nThe description of the model in this file")
     sides = _check_sides(facts, path)
     state = {key.removeprefix(PREFIX): value for key, value in checkpoint["state_dict"].items() if key.startswith(PREFIX)}
     if not all(isinstance(tensor, Tensor) and tensor.layout == torch.strided for tensor in state.values()):
@@ -288,7 +289,7 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
         check_regular(path)
     except FileNotFoundError:
         hint = f" For a repository of the hub, pass {HUB}{path.as_posix()}." if REPOSITORY.fullmatch(path.as_posix()) else ""
-        raise WeightsError(f"There is no checkpoint and no folder {path}.{hint}") from None
+        raise WeightsError(f"{path} does not exist. Pass a checkpoint file or the folder of a saved model.{hint}") from None
     except OSError as cause:
         raise WeightsError(
             f"{path} could not be read: {cause.strerror}. Pass a checkpoint or the folder of a saved model."

@@ -169,7 +169,7 @@ def match_weights(
                 reshaped[name] = _describe_shapes(name, tensor, architecture[name])
         else:
             unexpected.append(key)
-    # Files of PyTorch before 0.4.1 have no counters of batches. No output depends on these counters.
+    # Files that PyTorch wrote before 0.4.1 have no counters of batches. No output depends on these counters.
     missing = [name for name in wanted if name not in tensors and name not in reshaped and not name.endswith(COUNTER)]
     report = WeightsReport(
         loaded=tuple(tensors),

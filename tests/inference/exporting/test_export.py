@@ -361,7 +361,7 @@ def test_the_command_line_exports_for_one_size_with_the_normalization_inside(tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("missing",), "There is no checkpoint and no folder missing"),
+        (("missing",), "missing does not exist"),
         (("saved", "--size", "wide"), "--size: a size must be HEIGHTxWIDTH"),
         (("saved", "-o", "model.pth"), "no format has this suffix"),
         pytest.param(
