@@ -112,7 +112,7 @@ def test_masks_in_colors_are_read_by_a_table(tmp_path):
         return Image.fromarray(np.array(table, dtype=np.uint8)[mask])
 
     divided(tmp_path, values=(0, 1, 2), draw=draw)
-    with pytest.raises(zoo.errors.DataError, match=r"Set colors to one color per class.*\(250, 10, 10\)"):
+    with pytest.raises(zoo.errors.DataError, match=r"Set `colors` to one color per class.*\(250, 10, 10\)"):
         open_data(tmp_path)
     data = open_data(tmp_path, colors=table, classes=["a", "b", "c"])
     assert sorted(data.train[0][1].unique().tolist()) == [0, 1, 2]
@@ -212,7 +212,7 @@ def not_finite_at_the_end(folder):
         (without_image, r"d\.png: no image has this name"),
         (of_other_channels, r"differ in their number of channels: 3 images with 3 channels, 1 image with 1 channel"),
         (no_image, r"a\.png is not an image"),
-        (empty, r"images: has no images"),
+        (empty, r"images: no images with a supported suffix"),
         (animated, r"a\.gif: expected one frame; found 2"),
         (not_finite, r"a\.npy: .*not finite"),
         (not_finite_at_the_end, r"a\.npy: .*not finite"),
@@ -320,14 +320,14 @@ def test_a_folder_of_another_name_beside_the_parts_is_noted(tmp_path, command_li
     divided(tmp_path / "cells")
     (tmp_path / "cells/val").rename(tmp_path / "cells/dev")
     unused, same = open_data(tmp_path / "cells").notes
-    assert "not used, although they contain images/ and masks/: dev" in unused
-    assert same == "validation and test use the same images, since one of these parts would be empty"
+    assert "these folders contain images/ and masks/, but are not used: dev" in unused
+    assert same == "validation and test use the same images, since one of the two would otherwise be empty"
     assert same in command_line("data", "check", "cells")[1].replace("\n", " ")
 
 
 def test_a_share_of_0_of_an_undivided_folder_is_noted(tmp_path):
     data = open_data(write(tmp_path, [f"tile{number}" for number in range(40)]), validation=0.0)
-    assert data.notes == ("validation and test use the same images, since one of these parts would be empty",)
+    assert data.notes == ("validation and test use the same images, since one of the two would otherwise be empty",)
 
 
 @pytest.mark.parametrize(
@@ -389,7 +389,7 @@ def test_a_file_name_may_be_no_utf_8(tmp_path, command_line, monkeypatch):
 def test_pairs_beside_the_parts_are_said_since_they_are_not_used(tmp_path):
     write(divided(tmp_path))
     (note,) = open_data(tmp_path).notes
-    assert "not used, although they contain images/ and masks/: the folder itself" in note
+    assert "these folders contain images/ and masks/, but are not used: the folder itself" in note
 
 
 def test_the_check_says_where_training_needs_a_size(tmp_path, command_line, monkeypatch):
@@ -397,7 +397,7 @@ def test_the_check_says_where_training_needs_a_size(tmp_path, command_line, monk
     write(divided(tmp_path / "cells"), ("larger",), part="train", size=(20, 20))
     status, stdout, _ = command_line("data", "check", "cells")
     assert status == 0
-    assert "Note: images differ in size, so training needs the setting size" in stdout
+    assert "Note: images differ in size, so training needs the setting `size`" in stdout
     run = {"encoder": "resnet18", "decoder": "unet-basic", "data": "cells"}
     for content, expected in ((run, 1), (run | {"size": 12}, 0)):
         (tmp_path / "run.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")

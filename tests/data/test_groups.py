@@ -48,7 +48,7 @@ def groups_in(data, expression):
 def test_images_of_a_group_are_in_one_part(tmp_path, expression):
     write(tmp_path, SLICES)
     if "|x" in expression:  # the first capturing group counts: all images are one group
-        with pytest.raises(zoo.errors.DataError, match=r"1 group \(patient\) cannot be divided into 3 parts. Set validation"):
+        with pytest.raises(zoo.errors.DataError, match=r"1 group \(patient\) cannot be divided into 3 splits. Set validation"):
             open_data(tmp_path, group=expression)
         return
     data = open_data(tmp_path, group=expression, validation=0.2, test=0.2)
@@ -138,7 +138,7 @@ def test_a_group_in_two_parts_of_a_divided_folder_is_named(tmp_path):
     for part, patients in (("train", (1, 2)), ("val", (3,)), ("test", (2, 4))):
         write(tmp_path, [f"p{patient}_{part}{number}" for patient in patients for number in range(2)], part)
     with pytest.raises(
-        zoo.errors.DataError, match=r"the images of 1 group are in several parts: p2 \(test, train\). Move all images"
+        zoo.errors.DataError, match=r"the images of 1 group are in several splits: p2 \(test, train\). Move all images"
     ):
         open_data(tmp_path, group="p[0-9]+")
     data = open_data(tmp_path, group="^.*$")
@@ -175,7 +175,7 @@ WHOLES = {"slices": "patient_[0-9]+", "tiles": "scene.", "words": "case [0-9]", 
 def test_slices_in_several_parts_are_noted_with_an_expression_that_works(tmp_path, kind):
     data = open_data(write(tmp_path, NAMES[kind]))
     (note,) = data.notes
-    first, other = re.search(r"Of .*, (.+)\.png is in the (?:\w+) part, and (.+)\.png is in the", note).groups()
+    first, other = re.search(r"Of .*, (.+)\.png is in the (?:\w+) split, and (.+)\.png is in the", note).groups()
     parts = parts_of(data)
     assert parts[first] != parts[other]
     options = yaml.safe_load("{" + re.search(r"group: '[^']*'", note)[0] + "}")
@@ -214,7 +214,7 @@ def test_slices_in_several_parts_of_a_divided_folder_are_noted(tmp_path):
     for part, numbers in (("train", range(6)), ("val", range(6, 8)), ("test", range(8, 10))):
         write(tmp_path, [f"scan{scan}_{number}" for scan in "ab" for number in numbers], part)
     (note,) = open_data(tmp_path).notes
-    assert "Of scana, scana_0.png is in the train part, and scana_6.png is in the validation part" in note
+    assert "Of scana, scana_0.png is in the train split, and scana_6.png is in the validation split" in note
     assert "Move such images" in note
 
 

@@ -69,7 +69,7 @@ def test_two_values_are_two_classes_with_names_and_without(tmp_path, classes, fo
 @pytest.mark.parametrize("values", [(0, 128, 255), (0, 100, 200), (1, 2), (0, 1, 3), (5, 255), (0, 7, 9, 255), (0,), (255,)])
 def test_values_that_are_not_0_1_2_are_refused_with_what_was_found(tmp_path, values):
     listed = ", ".join(map(str, values))
-    with pytest.raises(zoo.errors.DataError, match=f"ambiguous.*Found: {listed}. Set values"):
+    with pytest.raises(zoo.errors.DataError, match=f"ambiguous.*Found: {listed}. Set `values`"):
         open_data(of_values(tmp_path, *values))
     if len(values) > 2:
         assert indexes(open_data(tmp_path, values=values)) == list(range(len(values)))
@@ -238,7 +238,7 @@ def of_palettes(folder, first, second, suffix=".png"):
 )
 def test_masks_whose_palettes_differ_are_refused_with_two_files(tmp_path, suffix, first, second, told):
     of_palettes(tmp_path, first, second, suffix)
-    with pytest.raises(zoo.errors.DataError, match=f"Masks disagree on colors: {told}.*set colors"):
+    with pytest.raises(zoo.errors.DataError, match=f"Masks disagree on colors: {told}.*set `colors`"):
         open_data(tmp_path)
     with pytest.raises(zoo.errors.DataError, match="Masks disagree on colors"):
         open_data(tmp_path, classes=["a", "b", "c"], values=[0, 1, 2])
@@ -366,7 +366,7 @@ def test_a_class_that_training_never_sees_is_said(tmp_path):
     of_values(tmp_path, 0, 1)
     Image.fromarray(drawn([0, 2]).astype(np.uint8)).save(tmp_path / "test" / "masks" / "a.png")
     assert (
-        "classes without a pixel in the training part: tram (2)" in open_data(tmp_path, classes=["road", "car", "tram"]).notes
+        "classes without a pixel in the training split: tram (2)" in open_data(tmp_path, classes=["road", "car", "tram"]).notes
     )
 
 

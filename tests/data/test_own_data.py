@@ -72,7 +72,7 @@ class StreamOfLength(Stream):
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
 def test_samples_without_a_length_and_numbers_are_refused(samples, part):
     with pytest.raises(
-        zoo.errors.DataError, match=rf"mine, {part} part: a map-style data set with a length is required.*found a \w+\. Read"
+        zoo.errors.DataError, match=rf"mine, {part} split: a map-style data set with a length is required.*found a \w+\. Read"
     ):
         replace(data_of(), **{part: samples})
 
@@ -105,7 +105,7 @@ SPOILED = {
 @pytest.mark.parametrize("kind", SPOILED)
 def test_a_later_sample_is_checked_before_training_begins(tmp_path, part, kind):
     spoil, told = SPOILED[kind]
-    with pytest.raises(zoo.errors.DataError, match=rf"mine, {part} part: .*{told}.*\(sample 7\)"):
+    with pytest.raises(zoo.errors.DataError, match=rf"mine, {part} split: .*{told}.*\(sample 7\)"):
         train(data_of(part, spoil=spoil), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -155,7 +155,7 @@ class LeftOut(Samples):
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
 def test_a_part_in_which_every_pixel_is_left_out_is_refused(tmp_path, part):
-    with pytest.raises(zoo.errors.DataError, match=rf"mine, {part} part: every pixel of 9 masks is ignored \(255\)"):
+    with pytest.raises(zoo.errors.DataError, match=rf"mine, {part} split: every pixel of 9 masks is ignored \(255\)"):
         train(replace(data_of(), **{part: LeftOut()}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -176,7 +176,7 @@ class LeftOutLater(Samples):
 
 
 def test_a_result_without_a_pixel_is_never_kept(tmp_path):
-    with pytest.raises(zoo.errors.DataError, match="test part: every pixel is ignored"):
+    with pytest.raises(zoo.errors.DataError, match="test split: every pixel is ignored"):
         train(replace(data_of(), test=LeftOutLater()), tmp_path / "run")
     assert not (tmp_path / "run/result.json").exists()
 

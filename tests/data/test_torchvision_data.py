@@ -107,7 +107,7 @@ def test_a_published_data_sets_mask_with_a_value_of_no_class_is_refused(tmp_path
     path = tmp_path / "VOCdevkit/VOC2012/SegmentationClass/test_1.png"
     Image.fromarray(np.resize(np.array(values, dtype=np.uint16), SIZE)).save(path)
     data = zoo.open_data("VOCSegmentation", root=str(tmp_path))
-    with pytest.raises(zoo.errors.DataError, match=f"VOCSegmentation, test part: the mask of image 1: {told}"):
+    with pytest.raises(zoo.errors.DataError, match=f"VOCSegmentation, test split: the mask of image 1: {told}"):
         data.test[1]
 
 
@@ -116,7 +116,7 @@ def test_a_broken_image_of_a_published_data_set_is_an_error_that_says_so(tmp_pat
     path = tmp_path / "VOCdevkit/VOC2012/JPEGImages/test_1.jpg"
     path.write_bytes(path.read_bytes()[:300])
     data = zoo.open_data("VOCSegmentation", root=str(tmp_path))
-    with pytest.raises(zoo.errors.DataError, match="VOCSegmentation, test part: image 1 or its mask cannot be read"):
+    with pytest.raises(zoo.errors.DataError, match="VOCSegmentation, test split: image 1 or its mask cannot be read"):
         data.test[1]
 
 

@@ -179,7 +179,7 @@ def test_what_is_not_a_loss_is_refused(tmp_path, loss, message):
         ("no_such_package.losses:mine", "OptionError", "there is no module no_such_package"),
         (f"{OWN}:meen_of_squares", "OptionError", "Did you mean 'mean_of_squares'?"),
         (f"{OWN}:IGNORED", "OptionError", "must be a function of logits and masks; found a int"),
-        ([{"loss": f"{OWN}:Scaled"}], "PluginError", "cannot be made with the options {}"),
+        ([{"loss": f"{OWN}:Scaled"}], "PluginError", "could not be created with the options {}"),
         ([{"loss": f"{OWN}:fails", "options": {"a": 1}}], "OptionError", "is a function, which has no options"),
         ("nowhere.py:loss", "PluginError", "nowhere.py:loss names a file that does not exist"),
     ],

@@ -241,7 +241,7 @@ def test_a_part_that_is_varied_by_chance_is_never_taken_for_fixed(count, share):
 
 def test_a_run_on_samples_that_are_varied_by_chance_goes_on_and_says_what_is_not_known(tmp_path, caplog):
     first = trained(replace(noise(), train=Flipped(6)), tmp_path / "run")
-    assert "the samples of the train part differ each time they are read" in caplog.text
+    assert "the samples of the train split differ each time they are read" in caplog.text
     for seed in range(1, 4):
         assert trained(replace(noise(), train=Flipped(6, seed)), tmp_path / "run") == first
     with pytest.raises(zoo.errors.ConfigError, match="the class of the train part differs"):
@@ -268,7 +268,7 @@ def test_samples_that_take_long_are_read_twice_and_not_many_times(tmp_path, monk
 
 def test_a_test_part_that_is_varied_by_chance_is_said(tmp_path, caplog):
     trained(replace(noise(), test=Flipped(2)), tmp_path / "run")
-    assert "Two scores on the test part are measured on different images" in caplog.text
+    assert "Two scores on the test split are measured on different images" in caplog.text
 
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])

@@ -194,7 +194,7 @@ def test_samples_outside_0_to_1_are_noted_with_the_remedy(tmp_path, caplog):
 def test_auto_is_refused_for_samples_that_differ_each_time(tmp_path):
     data = replace(own(is_random=True), mean="auto", std="auto")
     with pytest.raises(
-        zoo.errors.DataError, match=r"samples of the train part differ each time .* Set mean and std to numbers"
+        zoo.errors.DataError, match=r"samples of the train split differ each time .* Set mean and std to numbers"
     ):
         zoo.train(*PAIRING, data, output=tmp_path / "run", **QUICK)
     assert not (tmp_path / "run").exists()

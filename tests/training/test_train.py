@@ -124,7 +124,7 @@ def test_a_data_set_whose_code_ends_the_program_is_an_error_that_names_the_sampl
         def __getitem__(self, index):
             return super().__getitem__(index) if index != 3 else end()
 
-    with pytest.raises(zoo.errors.DataError, match=f"squares, test part: sample 3 cannot be read: {words}"):
+    with pytest.raises(zoo.errors.DataError, match=f"squares, test split: sample 3 cannot be read: {words}"):
         train_squares(tmp_path / "run", replace(squares(), test=Leaving(6, 0)))
 
 
@@ -133,7 +133,7 @@ def test_a_process_that_loads_samples_says_the_same_without_a_traceback(tmp_path
         def __getitem__(self, index):
             return super().__getitem__(index) if torch.utils.data.get_worker_info() is None else sys.exit(0)
 
-    with pytest.raises(zoo.errors.DataError, match=r"^squares, train part: sample \d+ cannot be read: SystemExit: 0\.$"):
+    with pytest.raises(zoo.errors.DataError, match=r"^squares, train split: sample \d+ cannot be read: SystemExit: 0\.$"):
         fitted(torch.nn.Conv2d(3, 2, 1), tmp_path / "run", replace(squares(), train=Leaving(24, 0)), workers=1)
 
 
@@ -226,7 +226,7 @@ def test_what_was_trained_is_loaded_again(tmp_path):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (None, "There is no checkpoint"),
+        (None, "does not exist. Pass a checkpoint file"),
         (b"nonsense", "is damaged or not a checkpoint|may contain code"),
         ({"state_dict": {}}, "is not a checkpoint that this version"),
         ({"other": 1}, "is not a checkpoint that this version"),
@@ -325,13 +325,13 @@ def test_what_is_wrong_with_a_data_set_of_ones_own_is_told_first(tmp_path, spoil
             return spoilt(image, mask.where(mask < 2, 0))
 
     data = replace(squares(), test=Spoilt(2, 0))
-    with pytest.raises(zoo.errors.DataError, match=f"squares, test part: {told}"):
+    with pytest.raises(zoo.errors.DataError, match=f"squares, test split: {told}"):
         train_squares(tmp_path / "run", data)
     assert not (tmp_path / "run").exists()
 
 
 def test_an_empty_part_is_told(tmp_path):
-    with pytest.raises(zoo.errors.DataError, match="squares: the validation part is empty"):
+    with pytest.raises(zoo.errors.DataError, match="squares: the validation split is empty"):
         train_squares(tmp_path / "run", replace(squares(), validation=Squares(0, 0)))
 
 

@@ -137,7 +137,7 @@ def test_the_share_of_the_time_that_training_waits_for_images_is_measured(tmp_pa
         ({"trainer": {"max_steps": 4}}, ConfigError, "max_steps cannot be passed to Lightning's Trainer: use steps or epochs"),
         ({"trainer": {"limit_train_batches": 4}}, ConfigError, "limit_train_batches cannot be passed"),
         ({"trainer": {"gradient_clip": 1.0}}, OptionError, "has no keyword 'gradient_clip'. Did you mean 'gradient_clip_val'?"),
-        ({"trainer": {"gradient_clip_algorithm": "length"}}, OptionError, "Lightning's Trainer cannot be made"),
+        ({"trainer": {"gradient_clip_algorithm": "length"}}, OptionError, "Lightning's Trainer could not be created"),
         ({"trainer": {"accumulate_grad_batches": 0}}, ConfigError, "a whole number of at least 1; found 0"),
         ({"trainer": {"strategy": "fsdp"}}, ConfigError, "one of Lightning's ddp strategies"),
         ({"trainer": {"precision": "64-true"}, "precision": "float32"}, ConfigError, "precision is given twice"),
@@ -270,7 +270,7 @@ def test_other_classes_of_the_same_number_keep_the_head_and_are_named(tmp_path, 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"init_from": "nowhere"}, WeightsError, "There is no checkpoint and no folder nowhere"),
+        ({"init_from": "nowhere"}, WeightsError, "nowhere does not exist"),
         ({"levels": 4}, WeightsError, "is another model"),
         ({"weights": "a.safetensors"}, OptionError, "weights='a.safetensors' and init_from="),
     ],
@@ -348,7 +348,7 @@ def test_the_configuration_with_every_option_resumes_after_a_kill_to_the_same_we
     assert status == 0, errors
     for name in ("last", "best"):
         assert are_equal(weights(tmp_path / "whole", name), weights(tmp_path / "cut", name))
-    scores = [text.partition("test part")[2].partition("zoo.load")[0] for text in (out, resumed)]
+    scores = [text.partition("test split")[2].partition("zoo.load")[0] for text in (out, resumed)]
     assert scores[0] == scores[1]
     assert list((tmp_path / "cut/my-log").rglob("metrics.csv"))
     start = ["--set", "steps=1", "--set", "init_from=whole/best.ckpt", "--set", "learning_rate=1e-9"]

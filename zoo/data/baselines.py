@@ -22,7 +22,7 @@ def color_lookup(data: SegmentationData) -> Callable[[Tensor], Tensor]:
     """Return a function that predicts the class of each pixel from its color alone.
 
     The function takes an image (channels, H, W) in 0 to 1 and returns a mask (H, W). The class of a color is the most frequent
-    class of its pixels in the training part. A color that does not occur there gets the most frequent class of all pixels. The
+    class of its pixels in the training split. A color that does not occur there gets the most frequent class of all pixels. The
     function ignores neighboring pixels, so a network should score higher.
     """
     levels = LEVELS[min(4, data.in_channels)]
@@ -42,7 +42,7 @@ def color_lookup(data: SegmentationData) -> Callable[[Tensor], Tensor]:
 
 
 def majority(data: SegmentationData) -> Callable[[Tensor], Tensor]:
-    """Return a function that predicts the most frequent class of the training part for every pixel."""
+    """Return a function that predicts the most frequent class of the training split for every pixel."""
     counts = torch.zeros(len(data.classes), dtype=torch.int64)
     for index in range(len(data.train)):
         _, mask = data.train[index]

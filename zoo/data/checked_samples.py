@@ -23,17 +23,17 @@ __all__ = ["check_on_read", "count_class_pixels", "measure_samples", "notes_on_s
 def check_on_read(data: SegmentationData) -> SegmentationData:
     """Return the same data, with a check of every sample whenever it is read.
 
-    A user's data set can return a different sample each time, so that checking each sample once is not enough.
+    A user's data set can return a different sample each time, so checking each sample once is not enough.
 
     Raises:
-        DataError: the training, validation or test part is empty. Reading an invalid sample from the returned data also raises
+        DataError: the training, validation or test split is empty. Reading an invalid sample from the returned data also raises
             a DataError.
     """
     for part, samples in data.parts():
         if not len(samples):
-            raise DataError(f"{data.name}: the {part} part is empty. At least one sample is required.")
+            raise DataError(f"{data.name}: the {part} split is empty. At least one sample is required.")
     parts: dict[str, Any] = {part: _CheckedSamples(data=data, part=part, samples=samples) for part, samples in data.parts()}
-    fingerprint = data.fingerprint and replace(data.fingerprint, parts=())  # `SegmentationData` fills in the new parts
+    fingerprint = data.fingerprint and replace(data.fingerprint, parts=())  # `SegmentationData` sets it to the new samples
     return replace(data, **parts, fingerprint=fingerprint)
 
 
@@ -44,14 +44,14 @@ def notes_on_samples(data: SegmentationData) -> list[str]:
         data: data that `check_on_read` returned.
 
     Raises:
-        DataError: all samples of the training, validation or test part were read, and every pixel in them is ignored.
+        DataError: all samples of the training, validation or test split were read, and every pixel in them is ignored.
     """
     notes = []
     for part, samples in data.parts():
         assert isinstance(samples, _CheckedSamples)
         if len(samples.indexes_read) == len(samples) and not samples.has_class:
             raise DataError(
-                f"{data.name}, {part} part: every pixel of {format_count(len(samples), 'mask')} is ignored "
+                f"{data.name}, {part} split: every pixel of {format_count(len(samples), 'mask')} is ignored "
                 f"({data.ignored}). At least one pixel must belong to a class."
             )
         if part == "train" and samples.indexes_read and (samples.low < 0 or samples.high > 1) and data.mean is None:
@@ -60,7 +60,7 @@ def notes_on_samples(data: SegmentationData) -> list[str]:
 
 
 def count_class_pixels(data: SegmentationData) -> tuple[int, ...]:
-    """Return the number of pixels of each class in the training part. All masks are read if `train_pixels` is None."""
+    """Return the number of pixels of each class in the training split. All masks are read if `train_pixels` is None."""
     if data.train_pixels is not None:
         return data.train_pixels
     counts = torch.zeros(len(data.classes), dtype=torch.int64)
@@ -71,7 +71,7 @@ def count_class_pixels(data: SegmentationData) -> tuple[int, ...]:
 
 
 def measure_samples(data: SegmentationData) -> SegmentationData:
-    """Return the data with the mean and the standard deviation of all pixels of the training part.
+    """Return the data with the mean and the standard deviation of all pixels of the training split.
 
     Args:
         data: data that `check_on_read` returned. Reading a sample again must return the same values.
@@ -83,7 +83,7 @@ def measure_samples(data: SegmentationData) -> SegmentationData:
     channels = merge_statistics(measure_pixels(image.permute(1, 2, 0).cpu().numpy()) for image in images)
     if constant := [str(index) for index, channel in enumerate(channels) if channel.minimum == channel.maximum]:
         raise DataError(
-            f"{data.name}: channel {', '.join(constant)} has the same value in all pixels of the training part, so that std "
+            f"{data.name}: every pixel of the training images has the same value in channel {', '.join(constant)}, so std "
             "would be 0. Remove the channel, or set mean and std to numbers."
         )
     return replace(data, mean=tuple(each.mean for each in channels), std=tuple(each.std for each in channels))
@@ -91,11 +91,11 @@ def measure_samples(data: SegmentationData) -> SegmentationData:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _CheckedSamples:
-    """The samples of one part of the data, which are checked when they are read.
+    """The samples of one split of the data, which are checked when they are read.
 
     Attributes:
-        data: the data that the part belongs to.
-        part: the name of the part.
+        data: the data that the split belongs to.
+        part: the name of the split.
         samples: the samples of the user's data set.
         indexes_read: the indexes of the samples read so far.
         has_class: whether any pixel read so far belongs to a class.
@@ -120,10 +120,10 @@ class _CheckedSamples:
                 sample = self.samples[index]
         except ForeignError as failure:
             raise DataError(
-                f"{self.data.name}, {self.part} part: sample {index} cannot be read: {failure}."
+                f"{self.data.name}, {self.part} split: sample {index} cannot be read: {failure}."
             ) from failure.__cause__
         if problem := _find_problem(sample, self.data):
-            raise DataError(f"{self.data.name}, {self.part} part: {problem} (sample {index}).")
+            raise DataError(f"{self.data.name}, {self.part} split: {problem} (sample {index}).")
         image, mask = sample
         image, mask = image.detach().float(), mask.detach()
         if index not in self.indexes_read:  # training reads a sample in every epoch, but its values are examined only once

@@ -88,12 +88,12 @@ class DataEntry(Strict):
         value_range: the pixel values of a folder that become 0 and 1, in the units of the files: [low, high] for all bands, or
             a list of such pairs, one for each band. Values outside the range are not clipped. "auto" is the range of the dtype
             for integers, and 0 to 1 for floats. If that range is mostly empty, or floats are outside it, "auto" measures the
-            range of the training part.
-        mean: the mean of each band of a folder, in the units of the files, or "auto" to measure it on the training part. With
+            range of the training split.
+        mean: the mean of each band of a folder, in the units of the files, or "auto" to measure it on the training split. With
             std, it replaces the normalization that the encoder's weights were trained with.
         std: the standard deviation of each band, in the same form as mean.
         group: which images of a folder belong together, such as the slices of one patient. All images of a group are put into
-            the same part. The option is a regular expression or the path of a CSV file. The expression is searched in the name
+            the same split. The option is a regular expression or the path of a CSV file. The expression is searched in the name
             of an image without its suffix; its first capturing group, or else its whole match, names the group. The CSV file
             has a header. Its first column has the name of an image, and its second column has the group.
         root: the folder of a data set of torchvision.

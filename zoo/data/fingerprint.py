@@ -22,14 +22,14 @@ from zoo.errors import DataError
 __all__ = ["Fingerprint", "fingerprint_of_samples", "random_parts", "read_fingerprint"]
 
 NUM_REPEATED = 256
-"""The largest number of samples of a part that are read more than once."""
+"""The largest number of samples of a split that are read more than once."""
 NUM_REPEATS = 64
-"""The minimum number of repeated reads of a part, unless `REPEAT_SECONDS` end them earlier.
+"""The minimum number of repeated reads of a split, unless `REPEAT_SECONDS` end them earlier.
 
 If each read of random samples differs with probability 0.5, all of them are equal with probability 5e-20.
 """
 REPEAT_SECONDS = 3.0
-"""The time limit in seconds for repeated reads of a part. The first repetition is always completed."""
+"""The time limit in seconds for repeated reads of a split. The first repetition is always completed."""
 MOST_NAMED = 3
 """The number of names that a message lists for each kind of difference."""
 
@@ -41,10 +41,10 @@ class Fingerprint:
     Attributes:
         contents: a mapping from the name of each file or sample to its digest.
         reading: the settings that the contents are read with, such as the mask value of each class, as JSON values.
-        scans: what `scan_folder` has read from the files of each pair, with their sizes and modification times, as JSON values.
+        scans: what `scan_folder` read from each image and its mask, plus the size and modification time of each file, as JSON
+            values. Comparisons of fingerprints ignore this attribute.
+        parts: the training, validation and test samples that the fingerprint describes. `SegmentationData` sets this attribute.
             Comparisons of fingerprints ignore this attribute.
-        parts: the samples that the fingerprint describes, which `SegmentationData` fills in. Comparisons of fingerprints ignore
-            this attribute.
     """
 
     contents: Mapping[str, str]
@@ -63,7 +63,7 @@ class Fingerprint:
         return {"contents": dict(self.contents), "reading": dict(self.reading), "scans": dict(self.scans)}
 
     def differences(self, other: Fingerprint) -> str:
-        """Return a text that lists how another fingerprint differs from this one; "" if the two are equal."""
+        """Return text that lists how another fingerprint differs from this one; "" if the two are equal."""
         before, after = self.contents, other.contents
         changes = {
             "changed": [name for name in before if name in after and before[name] != after[name]],
@@ -106,14 +106,14 @@ def read_fingerprint(path: Path) -> Fingerprint | None:
 def fingerprint_of_samples(parts: Iterable[tuple[str, Samples]], kinds: Mapping[str, str] | None = None) -> Fingerprint:
     """Return the fingerprint of samples that do not come from a folder.
 
-    Every sample is read once, and some samples of each part are read several times.
+    Every sample is read once, and some samples of each split are read several times.
 
-    A part whose samples differ when they are read again, as with random augmentation, is identified only by its length and
-    its kind. `random_parts` returns the names of such parts.
+    A split whose samples differ when they are read again, as with random augmentation, is identified only by its length and
+    its kind. `random_parts` returns the names of such splits.
 
     Args:
-        parts: the name and the samples of each part.
-        kinds: a mapping from the name of each part to a text that identifies its data set, such as the name of a Python class.
+        parts: the name and the samples of each split.
+        kinds: a mapping from the name of each split to text that identifies its data set, such as the name of a Python class.
     """
     contents: dict[str, str] = {}
     reading: dict[str, Any] = {}
@@ -129,7 +129,7 @@ def fingerprint_of_samples(parts: Iterable[tuple[str, Samples]], kinds: Mapping[
 
 
 def random_parts(fingerprint: Fingerprint) -> list[str]:
-    """Return the names of the parts whose samples differ each time they are read, so that their content cannot be compared."""
+    """Return the names of the splits whose samples differ each time they are read, so that their content cannot be compared."""
     return [name for name in ("train", "validation", "test") if fingerprint.reading.get(_repeatable_key(name)) is False]
 
 

@@ -41,8 +41,8 @@ def choose_scaling(
     """Return the scaling and the normalization for the images of a folder.
 
     Args:
-        train: the statistics of the files in the training part.
-        others: the statistics of the files in the other parts. Files whose dtype occurs in the training part
+        train: the statistics of the files in the training split.
+        others: the statistics of the files in the other splits. Files whose dtype occurs in the training split
             are ignored.
         value_range: the user's option, which `data_from_report` describes.
         mean: the user's option, which `data_from_report` describes.
@@ -65,7 +65,7 @@ def choose_scaling(
     if isinstance(mean, str) or isinstance(std, str):
         means, stds = _measure(train, ranges)
         if shared:
-            notes.append(f"measured on the training part: {_format_in_pixels(means, stds, shared)}")
+            notes.append(f"measured on the training split: {_format_in_pixels(means, stds, shared)}")
     else:
         means, stds = _convert(mean, std, shared, files)
     return Scaling(value_range=chosen, mean=means, std=stds, notes=tuple(notes))
@@ -81,7 +81,7 @@ def _measure(train: Files, ranges: Mapping[str, ValueRange]) -> tuple[tuple[floa
     merged = merge_statistics(scaled)
     if constant := [str(index) for index, band in enumerate(merged, start=1) if band.minimum == band.maximum]:
         raise DataError(
-            f"band {', '.join(constant)} has the same value in all pixels of the training part, so that std would be 0. Leave "
+            f"every pixel of the training images has the same value in band {', '.join(constant)}, so std would be 0. Leave "
             "the band out of the files, or set mean and std to numbers"
         )
     return tuple(band.mean for band in merged), tuple(band.std for band in merged)
@@ -93,8 +93,8 @@ def _convert(
     """Convert a user's mean and standard deviation from the units of the pixels to the units of the samples."""
     if shared is None:
         raise DataError(
-            f"images have different dtypes ({', '.join(files)}), each scaled by the range of its own dtype, so that mean and "
-            'std have no common unit. Set value_range, or set mean and std to "auto"'
+            f"images have different dtypes ({', '.join(files)}), each scaled by the range of its own dtype, so mean and std "
+            'have no common unit. Set value_range, or set mean and std to "auto"'
         )
     for name, numbers in (("mean", mean), ("std", std)):
         if len(numbers) != len(shared):

@@ -34,7 +34,7 @@ def ignored_index(num_classes: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentationData:
-    """Images with masks, split into parts for training, validation and test.
+    """Images with masks, divided into splits for training, validation and test.
 
     Attributes:
         name: the name of the data, which is shown in tables.
@@ -50,13 +50,13 @@ class SegmentationData:
             scaled in the same way for prediction. With None, integers are scaled by the range of their dtype, and floats are
             not scaled. Samples that you pass yourself are not scaled; the range then only records how you have scaled them.
         mean: the mean of each channel in the units of the samples. With `std`, it replaces the normalization that the weights
-            of an encoder were trained with. "auto" measures both on the training part when training begins. None uses the
+            of an encoder were trained with. "auto" measures both on the training split when training begins. None uses the
             normalization of the weights.
         std: the standard deviation of each channel, in the same form as `mean`.
         source: where the data come from, and their license.
         fingerprint: the fingerprint of all files of a folder. It is None for other data, and after `dataclasses.replace` has
-            replaced the samples of a part.
-        train_pixels: the number of pixels of each class in the training part; None if they were not counted.
+            replaced the samples of a split.
+        train_pixels: the number of pixels of each class in the training split; None if they were not counted.
         notes: what a user should know before training on the data, one line each.
     """
 
@@ -82,7 +82,7 @@ class SegmentationData:
             is_map_style = all(hasattr(samples, method) for method in ("__len__", "__getitem__"))
             if isinstance(samples, IterableDataset) or not is_map_style:
                 raise DataError(
-                    f"{self.name}, {part} part: a map-style data set with a length is required (a torch Dataset or a list); "
+                    f"{self.name}, {part} split: a map-style data set with a length is required (a torch Dataset or a list); "
                     f"found a {type(samples).__name__}. Read its samples into a list."
                 )
         names = self.classes
@@ -108,7 +108,7 @@ class SegmentationData:
             )
         self._check_pixels()
         if self.fingerprint is not None:
-            # Drop a fingerprint that describes other samples: `dataclasses.replace` copies it even if it replaces a part.
+            # Drop a fingerprint that describes other samples: `dataclasses.replace` copies it even if it replaces a split.
             parts = (self.train, self.validation, self.test)
             is_own = not self.fingerprint.parts or all(map(is_, self.fingerprint.parts, parts))
             object.__setattr__(self, "fingerprint", replace(self.fingerprint, parts=parts) if is_own else None)
@@ -155,7 +155,7 @@ class SegmentationData:
             raise DataError(f"{self.name}: mean and std must be in the units of the samples. {cause}") from cause
 
     def parts(self) -> Iterator[tuple[str, Samples]]:
-        """Yield the name and the samples of each part."""
+        """Yield the name and the samples of each split."""
         yield from (("train", self.train), ("validation", self.validation), ("test", self.test))
 
 

@@ -43,12 +43,12 @@ def open_data(
             - `classes`: the names of the classes;
             - `values` or `colors`: the mask value or the color of each class;
             - `ignored`: the mask values of pixels to ignore;
-            - `validation` and `test`: the shares of these parts if the folder is not divided;
+            - `validation` and `test`: the shares of these splits if the folder is not divided;
             - `value_range`: the pixel values that become 0 and 1, as a pair `(low, high)` for all bands, as a list of one pair
               for each band, or as `"auto"`;
             - `mean` and `std`: one number for each band in the units of the files, which replace the normalization of the
-              encoder's weights, or `"auto"` to measure them on the training part;
-            - `group`: which images must be in the same part: a regular expression that is searched in the names of images
+              encoder's weights, or `"auto"` to measure them on the training split;
+            - `group`: which images must be in the same split: a regular expression that is searched in the names of images
               without their suffixes, or the path of a CSV file of names and groups.
 
             For a data set of torchvision: `root` (its folder) and `download` (whether torchvision may download files).

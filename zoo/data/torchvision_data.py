@@ -121,9 +121,9 @@ def open_published(name: str, *, root: str | None = None, download: bool = False
     return SegmentationData(
         name=name,
         classes=facts.classes,
-        train=_Part(f"{name}, train part", train, train_indexes, code),
-        validation=_Part(f"{name}, validation part", train, validation_indexes, code),
-        test=_Part(f"{name}, test part", test, range(len(test)), code),
+        train=_Part(f"{name}, train split", train, train_indexes, code),
+        validation=_Part(f"{name}, validation split", train, validation_indexes, code),
+        test=_Part(f"{name}, test split", test, range(len(test)), code),
         colors=facts.colors,
         source=f"{facts.source}, from {root}",
     )

@@ -71,8 +71,8 @@ def choose_value_range(train: Files, others: Files) -> tuple[ValueRange | None, 
     band.
 
     Args:
-        train: the statistics of the files in the training part, whose range is measured.
-        others: the statistics of the files in the other parts. Files whose dtype occurs in the training part
+        train: the statistics of the files in the training split, whose range is measured.
+        others: the statistics of the files in the other splits. Files whose dtype occurs in the training split
             are ignored.
 
     Raises:
@@ -92,8 +92,8 @@ def choose_value_range(train: Files, others: Files) -> tuple[ValueRange | None, 
     varying = [_ends(band) for band in bands if band.minimum < band.maximum]
     if not varying:
         return None, [
-            f"{next(iter(reasons.values()))}. In every band, all pixels have the same value, so that no range can be measured. "
-            "Set value_range to the lowest and the highest possible value"
+            f"{next(iter(reasons.values()))}. In every band, all pixels have the same value, so no range can be measured. Set "
+            "value_range to the lowest and the highest possible value"
         ]
     whole = _join(varying)
     if _are_alike(varying):
@@ -101,15 +101,15 @@ def choose_value_range(train: Files, others: Files) -> tuple[ValueRange | None, 
     else:
         value_range = tuple(_round(*(_ends(band) if band.minimum < band.maximum else whole)) for band in bands)
     notes = [
-        f"{'; '.join(reasons.values())}. Images are therefore scaled by the range of the pixels in the training part, without "
+        f"{'; '.join(reasons.values())}. Images are therefore scaled by the range of the pixels in the training split, without "
         f"outliers: {_describe(value_range)}. Values outside it are not clipped. To set the range yourself: value_range: "
         f"{format_range(value_range)}"
     ]
     for index, band in enumerate(bands, start=1):
         if band.minimum == band.maximum:
             notes.append(
-                f"band {index} has the value {band.minimum:g} in every pixel of the training part, so that a model learns "
-                "nothing from it. Check the band, or leave it out of the files"
+                f"band {index} has the value {band.minimum:g} in every pixel of the training split, so a model learns nothing "
+                "from it. Check the band, or leave it out of the files"
             )
     return value_range, notes
 
@@ -121,7 +121,7 @@ def note_on_given_range(value_range: ValueRange, bands: Sequence[BandStatistics]
     if -FAR < low < 1 and 0 < high < FAR and high - low >= SMALL_SHARE:
         return []
     return [
-        f"value_range: {format_range(value_range)} scales the pixels of the training part to values from {low:.3g} to "
+        f"value_range: {format_range(value_range)} scales the pixels of the training split to values from {low:.3g} to "
         f"{high:.3g}, but a model learns best from 0 to 1. The range of the pixels is {_describe(tuple(map(_ends, bands)))}"
     ]
 
@@ -158,13 +158,13 @@ def _find_reason(dtype: str, bands: Sequence[BandStatistics]) -> str | None:
     if whole is None:
         if low < 0 or high > 1:
             return f"{text}, but pretrained weights expect 0 to 1"
-        return f"{text}, so that most of 0 to 1 is empty" if 0 < high - low < SMALL_SHARE else None
+        return f"{text}, so most of 0 to 1 is empty" if 0 < high - low < SMALL_SHARE else None
     bottom, top = whole
     share = (high - min(low, 0)) / (top - bottom)
     if share < SMALL_SHARE:
-        return f"{text}, so that most of the range of the dtype ({bottom:g} to {top:g}) is empty"
+        return f"{text}, so most of the range of the dtype ({bottom:g} to {top:g}) is empty"
     if bottom < 0 <= low:
-        return f"{text}, so that half of the range of the dtype ({bottom:g} to {top:g}) is empty"
+        return f"{text}, so half of the range of the dtype ({bottom:g} to {top:g}) is empty"
     return None
 
 

@@ -104,7 +104,10 @@ def fit(
     elif settings.freeze_encoder and not isinstance(getattr(pairing, "encoder", None), nn.Module):
         raise OptionError(f"freeze_encoder: {type(pairing).__name__} has no attribute 'encoder' that is a module.")
     elif settings.init_from is not None:
-        raise OptionError(f"init_from: {type(pairing).__name__} is not a pairing. Load its weights before the training.")
+        raise OptionError(
+            f"init_from requires a zoo.Pairing, but the model is a {type(pairing).__name__}. Load the weights into the model "
+            "before the training."
+        )
     choose_device(settings.device)
     _check_devices(settings.devices, data)
     with _silence_lightning():
@@ -135,7 +138,7 @@ def fit(
     if data.mean == "auto":
         if "train" in random_parts(fingerprint):
             raise DataError(
-                f'{data.name}: mean and std are "auto", but the samples of the train part differ each time they are read. A '
+                f'{data.name}: mean and std are "auto", but the samples of the train split differ each time they are read. A '
                 "resumed run would measure other values. Set mean and std to numbers, in the units of the samples."
             )
         data = measure_samples(data)
@@ -182,7 +185,7 @@ def fit(
         outcome = run(parts, data, settings, output, size=size, show_progress=show_progress, tell=tell)
     if not outcome.scores.pixels:
         raise DataError(
-            f"{data.name}, test part: every pixel is ignored (mask value {data.ignored}), so there is no score. Use test "
+            f"{data.name}, test split: every pixel is ignored (mask value {data.ignored}), so there is no score. Use test "
             "images with labeled pixels."
         )
     result = TrainResult(
@@ -214,9 +217,9 @@ def check_installed(source: str = "") -> None:
 def _notes_on_random_parts(fingerprint: Fingerprint) -> Iterator[str]:
     for part in random_parts(fingerprint):
         yield (
-            f"the samples of the {part} part differ each time they are read, so that their content cannot be compared. A "
-            "resumed run compares only the class and the length of the part"
-        ) + ("" if part == "train" else f". Two scores on the {part} part are measured on different images")
+            f"the samples of the {part} split differ each time they are read, so their content cannot be compared. A resumed "
+            "run compares only the class and the length of the split"
+        ) + ("" if part == "train" else f". Two scores on the {part} split are measured on different images")
 
 
 def _check_fits(pairing: Pairing, data: SegmentationData) -> None:

@@ -105,7 +105,7 @@ def choose_class_weights(settings: TrainSettings, data: SegmentationData, finger
     counts = count_class_pixels(data)
     if missing := [name for name, count in zip(data.classes, counts, strict=True) if not count]:
         raise DataError(
-            f"class_weights: auto is not possible, since no pixel of the training part of {data.name} belongs to "
+            f"class_weights: auto is not possible, since no pixel of the training split of {data.name} belongs to "
             f"{format_names(missing)}. Set a list of numbers, or use data in which every class occurs."
         )
     median = statistics.median(counts)
@@ -199,7 +199,9 @@ def _own_loss(path: str, options: Mapping[str, Any]) -> Loss:
             elif options:
                 raise OptionError(f"The loss {path} is a function, which has no options. Write a class with these arguments.")
     except ForeignError as failure:
-        raise PluginError(f"The loss {path} cannot be made with the options {dict(options)}: {failure}.") from failure.__cause__
+        raise PluginError(
+            f"The loss {path} could not be created with the options {dict(options)}: {failure}."
+        ) from failure.__cause__
     if not callable(found):
         raise OptionError(f"The loss {path} must be a function of logits and masks; found a {type(found).__name__}.")
 
@@ -217,7 +219,8 @@ def _own_loss(path: str, options: Mapping[str, Any]) -> Loss:
             raise PluginError(f"The loss {path} must return a scalar tensor, such as the mean over the pixels; found {what}.")
         if value.requires_grad != logits.requires_grad:
             raise PluginError(
-                f"The loss {path} returns a value without a gradient. Compute it from the logits with PyTorch alone."
+                f"The loss {path} returns a value without a gradient. Compute the value from the logits with differentiable "
+                "PyTorch operations only."
             )
         return value
 

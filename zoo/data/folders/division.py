@@ -1,4 +1,4 @@
-"""Divide images into parts for training, validation and test, and keep each group of images in one part."""
+"""Divide images into splits for training, validation and test, and keep each group of images in one split."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ MOST_NUMBERS = 4
 def divide(
     pairs: Sequence[Pair], *, validation: float, test: float, groups: Mapping[Path, str] | None = None
 ) -> dict[str, list[Pair]]:
-    """Return the pairs of each part: "train", "validation" and "test".
+    """Return the pairs of each split: "train", "validation" and "test".
 
-    In a folder that is not divided, a hash decides the part of each pair, so that the pair stays in its part when other images
-    are added. It is the hash of the image's name or, with groups, of the name of its group. Each part has a range of hashes.
+    In a folder that is not divided, a hash decides the split of each pair, so that the pair stays in its split when other
+    images are added. It is the hash of the image's name or, with groups, of the name of its group. Each split has a range of
+    hashes.
 
-    Without groups, a part may be empty. With groups, a part that would be empty, although its share is above 0, receives the
-    group whose hash is nearest to the part's range.
+    Without groups, a split may be empty. With groups, a split that would be empty, although its share is above 0, receives the
+    group whose hash is nearest to the split's range.
 
     Args:
         pairs: the pairs of a folder.
@@ -41,7 +42,7 @@ def divide(
         groups: a mapping from the path of each image to the name of its group.
 
     Raises:
-        DataError: there are fewer groups than parts, or a group is in two parts of a divided folder.
+        DataError: there are fewer groups than splits, or a group is in two splits of a divided folder.
     """
     parts: dict[str, list[Pair]] = {part: [] for part in PARTS}
     is_divided = any(pair.part != UNDIVIDED for pair in pairs)
@@ -55,7 +56,7 @@ def divide(
 
 
 def note_on_groups(parts: Mapping[str, Sequence[Pair]], groups: Mapping[Path, str]) -> str:
-    """Return a note with the number of groups and of images in each part."""
+    """Return a note with the number of groups and of images in each split."""
     texts = []
     for part, pairs in parts.items():
         names = {groups[pair.image] for pair in pairs}
@@ -64,11 +65,11 @@ def note_on_groups(parts: Mapping[str, Sequence[Pair]], groups: Mapping[Path, st
 
 
 def note_on_names(parts: Mapping[str, Sequence[Pair]], num_parts: int) -> str | None:
-    """Return a note if images whose names look like slices or tiles of one image are in several parts; None otherwise.
+    """Return a note if images whose names look like slices or tiles of one image are in several splits; None otherwise.
 
     Args:
-        parts: the pairs of each part.
-        num_parts: the number of parts that zoo divides the folder into, if the folder is not divided already.
+        parts: the pairs of each split.
+        num_parts: the number of splits that zoo divides the folder into, if the folder is not divided already.
     """
     part_of = {pair.image: part for part in PARTS for pair in parts[part]}
     images = {image: normalize_name(image.stem) for image in part_of}
@@ -88,17 +89,17 @@ def note_on_names(parts: Mapping[str, Sequence[Pair]], num_parts: int) -> str | 
                 continue
             text = (
                 f"some names look like slices or tiles of one image. Of {prefix}, {first.name} is in the {part_of[first]} "
-                f"part, and {other.name} is in the {part_of[other]} part. Scores may therefore be too high. "
+                f"split, and {other.name} is in the {part_of[other]} split. Scores may therefore be too high. "
             )
             if is_divided:
-                return f"{text}Move such images to one part. With group: '{expression}', zoo checks that they are in one part"
-            few = " and validation: 0 (there are fewer groups than parts)" if len(prefixes) < num_parts else ""
-            return f"{text}To keep them in one part, set this option of the data: group: '{expression}'{few}"
+                return f"{text}Move such images to one split. With group: '{expression}', zoo checks that they are in one split"
+            few = " and validation: 0 (there are fewer groups than splits)" if len(prefixes) < num_parts else ""
+            return f"{text}To keep them in one split, set this option of the data: group: '{expression}'{few}"
     return None
 
 
 def _assign(names: Collection[str], validation: float, test: float, *, can_be_empty: bool) -> dict[str, str]:
-    """Return the part of each name, by the name's hash. Unless `can_be_empty`, no part with a share above 0 stays empty."""
+    """Return the split of each name, by the name's hash. Unless `can_be_empty`, no split with a share above 0 stays empty."""
     ends = {"test": (0.0, test), "validation": (test, test + validation), "train": (test + validation, 1.0)}
     positions = {name: _position(name) for name in names}
 
@@ -117,7 +118,7 @@ def _assign(names: Collection[str], validation: float, test: float, *, can_be_em
     if len(names) < len(wanted):
         raise DataError(
             f"group: {format_count(len(names), 'group')} ({format_names(sorted(names))}) cannot be divided into {len(wanted)} "
-            "parts. Set validation or test to 0, or divide the folder into train/, validation/ and test/"
+            "splits. Set validation or test to 0, or divide the folder into train/, validation/ and test/"
         )
     counts = Counter(part_of.values())
     for part in wanted:
@@ -137,13 +138,13 @@ def _position(name: str) -> float:
 
 
 def _check_parts(pairs: Sequence[Pair], groups: Mapping[Path, str]) -> None:
-    """Raise a DataError if a group has images in several parts."""
+    """Raise a DataError if a group has images in several splits."""
     parts_of: dict[str, set[str]] = defaultdict(set)
     for pair in pairs:
         parts_of[groups[pair.image]].add(pair.part)
     shared = [f"{group} ({', '.join(sorted(parts))})" for group, parts in sorted(parts_of.items()) if len(parts) > 1]
     if shared:
         raise DataError(
-            f"group: the images of {format_count(len(shared), 'group')} are in several parts: {format_names(shared)}. Move all "
-            "images of a group into one part"
+            f"group: the images of {format_count(len(shared), 'group')} are in several splits: {format_names(shared)}. Move "
+            "all images of a group into one split"
         )

@@ -17,14 +17,14 @@ __all__ = ["PARTS", "UNDIVIDED", "Pair", "find_pairs", "normalize_name"]
 
 PARTS = ("train", "validation", "test")
 UNDIVIDED = "all"
-"""The part of every pair in a folder that is not divided into parts."""
+"""The split of every pair in a folder that is not divided into splits."""
 ALIASES = {"val": "validation", "valid": "validation", "training": "train", "testing": "test"}
 MASK_ENDINGS = ("_mask", "_label", "_labels", "-mask", "-label")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """The files of an image and its mask, and the part that they belong to."""
+    """The files of an image and its mask, and the split that they belong to."""
 
     part: str
     image: Path
@@ -58,12 +58,12 @@ def find_pairs(folder: Path) -> tuple[list[Pair], list[str], list[str]]:
         masks = _find_files(part_folder / "masks", MASK_ENDINGS, problems, notes)
         if not images:
             suffixes = ", ".join(sorted(SUFFIXES))
-            problems.append(f"{part_folder / 'images'}: has no images; the suffix of an image is one of {suffixes}")
+            problems.append(f"{part_folder / 'images'}: no images with a supported suffix ({suffixes})")
         pairs += [Pair(part=part, image=images[stem], mask=masks[stem]) for stem in images if stem in masks]
         problems += [f"{images[stem]}: no mask has this name" for stem in images if stem not in masks]
         problems += [f"{masks[stem]}: no image has this name" for stem in masks if stem not in images]
     if part_folders and "train" not in part_folders:
-        problems.append(f"{folder}: has {', '.join(part_folders)}, but no folder train")
+        problems.append(f"{folder}: the folder train is missing; found {', '.join(part_folders)}")
     return pairs, problems, notes
 
 
@@ -73,7 +73,7 @@ def normalize_name(name: str) -> str:
 
 
 def _find_parts(folder: Path, problems: list[str], notes: list[str]) -> dict[str, Path]:
-    """Return the folder of each part; {} if the folder is not divided. The case of the folders' names does not matter."""
+    """Return the folder of each split; {} if the folder is not divided. The case of the folders' names does not matter."""
     folders: dict[str, list[Path]] = defaultdict(list)
     unused = []
     for path in sorted(folder.iterdir()):
@@ -89,8 +89,8 @@ def _find_parts(folder: Path, problems: list[str], notes: list[str]) -> dict[str
         unused.append("the folder itself")
     if unused:
         notes.append(
-            f"{folder}: not used, although they contain images/ and masks/: {', '.join(unused)}; the parts are train, "
-            "validation (or val) and test"
+            f"{folder}: these folders contain images/ and masks/, but are not used: {', '.join(unused)}; only train, "
+            "validation (or val) and test are used"
         )
     return {part: paths[0] for part, paths in folders.items()}
 
@@ -103,7 +103,7 @@ def _find_files(folder: Path, endings: Sequence[str], problems: list[str], notes
     files: dict[str, list[Path]] = defaultdict(list)
     skipped = []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):  # a hidden file, such as the `._a.png` that macOS writes beside `a.png`
+        if path.name.startswith("."):  # a hidden file, such as the `._a.png` that macOS writes next to `a.png`
             continue
         if path.suffix.lower() not in SUFFIXES or path.is_dir():
             skipped.append(path.name)

@@ -78,15 +78,15 @@ def data_from_report(
             only 0 and one other value, these two.
         colors: the color of each class, if masks are drawn in colors or the colors of a palette identify the classes.
         ignored: mask values (numbers or colors) of pixels to ignore; by default 255, if it is not a class.
-        validation: the share of images for validation if the folder is not divided. The name of an image decides its part, so
-            that the image stays in that part when other images are added.
+        validation: the share of images for validation if the folder is not divided. The name of an image decides its split, so
+            that the image stays in that split when other images are added.
         test: the share of images for the test if the folder is not divided.
         value_range: the pixel values that become 0 and 1: a pair for all bands, or one pair for each band. With "auto",
             `choose_value_range` chooses them.
         mean: the mean of each band, in the units of the pixels. With `std`, it replaces the normalization that the encoder's
-            weights were trained with. "auto" measures it on the training part.
+            weights were trained with. "auto" measures it on the training split.
         std: the standard deviation of each band, in the same form as `mean`.
-        group: which images must be in the same part, in the form that `find_groups` describes. The part of an image then
+        group: which images must be in the same split, in the form that `find_groups` describes. The split of an image then
             depends on its group and not on its name.
 
     Raises:
@@ -108,7 +108,7 @@ def data_from_report(
             raise folder_error(folder, [problem])
     notes = [*report.notes, *group_notes]
     if parts["validation"] is parts["test"]:
-        notes.append("validation and test use the same images, since one of these parts would be empty")
+        notes.append("validation and test use the same images, since one of the two would otherwise be empty")
     (channels,) = report.channels
     try:
         others = _bands_by_dtype(report, (pair for part in ("validation", "test") for pair in parts[part]))
@@ -149,7 +149,7 @@ def data_from_report(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderSamples:
-    """The images and masks of one part, which are read from their files when they are indexed."""
+    """The images and masks of one split, which are read from their files when they are indexed."""
 
     pairs: Sequence[Pair]
     code: MaskCode
@@ -198,7 +198,8 @@ def _choose_code(
         all_values = format_values(sorted(report.values, key=lambda value: (isinstance(value, tuple), value)))
         problem = (
             f"masks have values that belong to no class ({counts}; first in {first}). The values of the classes are "
-            f"{code.description}. The values in the masks are {all_values}. Set values (or colors) to the value of each class"
+            f"{code.description}. The values in the masks are {all_values}. Set `values` (or `colors`) to the value of each "
+            "class"
         )
         raise folder_error(report.folder, (*report.problems, problem, *doubts, HOW_TO_SET))
     return code
@@ -218,7 +219,7 @@ def _bands_by_dtype(report: FolderReport, pairs: Iterable[Pair]) -> dict[str, li
 
 
 def _digest_groups(groups: Mapping[Path, str], folder: Path) -> str:
-    """Return a hash of the groups of all images."""
+    """Return a hash of the group name of each image."""
     content = sorted((image.relative_to(folder).as_posix(), group) for image, group in groups.items())
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
@@ -226,9 +227,9 @@ def _digest_groups(groups: Mapping[Path, str], folder: Path) -> str:
 def _divide(
     report: FolderReport, validation: float, test: float, group: str | None
 ) -> tuple[dict[str, list[Pair]], dict[Path, str], list[str]]:
-    """Return the pairs of each part, the group of each image ({} if `group` is None), and notes.
+    """Return the pairs of each split, the group of each image ({} if `group` is None), and notes.
 
-    If validation or test has no images, both parts get the same images.
+    If validation or test has no images, both splits get the same images.
     """
     groups: dict[Path, str] = {}
     notes: list[str] = []
@@ -267,9 +268,9 @@ def _class_notes(report: FolderReport, code: MaskCode, names: Sequence[str], tra
         notes.append(
             f"{100 * share:.1f} % of all pixels are ignored; their mask values are {', '.join(map(str, code.ignored))}"
         )
-    for where, values in (("all masks", report.values), ("the training part", report.values_of(train))):
+    for where, values in (("all masks", report.values), ("the training split", report.values_of(train))):
         missing = [f"{name} ({value})" for name, value in zip(names, code.class_values, strict=True) if not values.get(value)]
         if missing:
             notes.append(f"classes without a pixel in {where}: {', '.join(missing)}")
-            break  # a class without a pixel in all masks also has none in the training part
+            break  # a class without a pixel in all masks also has none in the training split
     return notes

@@ -86,7 +86,7 @@ class FolderReport:
 
     Attributes:
         folder: the folder.
-        counts: the number of pairs of each part. If the folder is not divided, the only part is "all".
+        counts: the number of pairs of each split. If the folder is not divided, the only split is "all".
         sizes: the number of images of each (H, W).
         channels: a mapping from a number of channels to the number of images that have it.
         ranges: the lowest and the highest pixel value of all images of each dtype.
@@ -201,7 +201,7 @@ def to_tuple(value: Any) -> Any:
 
 
 def _scan_pair(pair: Pair, folder: Path, earlier_scans: Mapping[str, Any]) -> dict[str, Any] | str:
-    """Return a pair's `PairFacts` and data on its files as JSON values, or a text that describes the problem of the pair."""
+    """Return a pair's `PairFacts` and data on its files as JSON values, or text that describes the problem of the pair."""
     paths = (pair.image, pair.mask)
     try:
         stats = [path.stat() for path in paths]

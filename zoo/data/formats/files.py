@@ -12,6 +12,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from PIL import Image, UnidentifiedImageError
 
+from zoo.common.format_names import format_count
 from zoo.common.regular_files import check_regular
 from zoo.data.formats.compression import Loss, find_loss
 from zoo.data.formats.pillow_limits import filter_warnings, lift_pixel_limit, size_error
@@ -54,10 +55,11 @@ def read_array(path: Path, *, any_size: bool = False) -> np.ndarray:
 
 
 def read_image(path: Path, *, any_size: bool = False) -> tuple[np.ndarray, bool]:
-    """Return the pixels of an image, and whether its last channel is opacity.
+    """Return the pixels of an image, and whether its last channel is an alpha channel.
 
-    The second value is meaningful only for two or four channels. A TIFF declares whether a channel is opacity. In all other
-    formats that Pillow reads, the last of two or four channels is opacity. For the arguments and the errors, see `read_array`.
+    The second value is meaningful only for two or four channels. A TIFF declares whether a channel is an alpha channel. In all
+    other formats that Pillow reads, the last of two or four channels is an alpha channel. For the arguments and the errors, see
+    `read_array`.
     """
     _check_regular(path)
     if path.suffix.lower() == ".npy":
@@ -98,7 +100,7 @@ class MaskPixels:
 
     Attributes:
         array: (H, W), or (H, W, channels). If the file has a palette, the pixels are its indexes.
-        has_alpha: whether the last channel is opacity.
+        has_alpha: whether the last channel is an alpha channel.
         colors: the color that each number is displayed in, (count, 3), uint8; None if a number n is displayed as the gray level
             n.
         loss: the lossy compression of the file; None if it is lossless.
@@ -191,8 +193,8 @@ def _check_complete(tiff: Tiff, array: np.ndarray) -> None:
     has_other_dtype = tiff.dtype.itemsize > 1 and array.dtype != tiff.dtype
     if (channels != tiff.samples and tiff.palette is None) or has_other_dtype:
         raise DataError(
-            f"{tiff.path}: has {tiff.samples} bands of {tiff.dtype}, but because of its compression, Pillow reads {channels} "
-            f"band(s) of {array.dtype}; to read the file completely, {_install_hint()}"
+            f"{tiff.path} has {tiff.samples} bands of {tiff.dtype}, but because of the file's compression, Pillow reads "
+            f"{format_count(channels, 'band')} of {array.dtype}. To read the file completely, {_install_hint()}"
         )
 
 

@@ -52,7 +52,7 @@ class Tiff:
         is_white_zero: whether the number 0 is white.
         needs_pillow: whether the file has a color space, such as CMYK, that Pillow must convert to RGB.
         loss: the lossy compression of the file; None if it is lossless.
-        has_alpha: whether one of the channels is opacity.
+        has_alpha: whether one of the channels is an alpha channel.
         orientation: the value of the orientation tag, 1 to 8.
         palette: (2**bits, 3), uint8, if the numbers are indexes of a palette.
         nodata: the number that marks missing data, if the file declares one.
@@ -87,7 +87,7 @@ class Tiff:
     def fill_nodata(self, array: np.ndarray) -> np.ndarray:
         """Return the pixels with 0 in place of missing data.
 
-        In an image of unsigned integers, the nodata value, such as 255, may also be a bright value. In such an image, a pixel
+        In an image of unsigned integers, a bright pixel may have the nodata value too, such as 255. In such an image, a pixel
         is missing only if all its bands have the nodata value.
         """
         if self.nodata is None or self.palette is not None or self.is_white_zero:

@@ -13,7 +13,7 @@ from zoo.errors import DataError
 __all__ = ["check_one_palette", "check_one_scale"]
 
 ONE_PALETTE = (
-    "If colors identify the classes, set colors to one color per class, so that they are read instead of the numbers. "
+    "If colors identify the classes, set `colors` to one color per class, so that the colors are read instead of the numbers. "
     "Otherwise save all masks with one palette, or as plain numbers without a palette."
 )
 

@@ -208,7 +208,7 @@ def choose_mask_code(
         DataError: the options contradict each other, or the values of the masks are ambiguous.
     """
     if values and colors:
-        raise DataError("values are for masks with numbers, and colors for masks with colors. Set only one of them.")
+        raise DataError("`values` is for masks with numbers, and `colors` is for masks with colors. Set only one of them.")
     count = len(classes) or len(values) or len(colors)
     if count == 1:
         raise DataError("At least two classes are required, including the background; found 1.")
@@ -216,7 +216,7 @@ def choose_mask_code(
         return MaskCode(num_classes=count, colors=tuple(colors), ignored=tuple(ignored or ()))
     numbers = sorted(value for value in mask_values if isinstance(value, int))
     if colors := sorted(value for value in mask_values if not isinstance(value, int)):
-        raise DataError(f"The masks have colors. Set colors to one color per class. Found: {format_values(colors)}.")
+        raise DataError(f"The masks have colors. Set `colors` to one color per class. Found: {format_values(colors)}.")
     if values:
         default = () if IGNORED in values else (IGNORED,)
         return MaskCode(num_classes=count, values=tuple(values), ignored=default if ignored is None else tuple(ignored))
@@ -226,8 +226,8 @@ def choose_mask_code(
     code = MaskCode(num_classes=max(2, count), ignored=default if ignored is None else tuple(ignored))
     kept = [value for value in numbers if value not in code.ignored]
     remedy = (
-        f"Found: {format_values(numbers)}. Set values to the value of each class, in the order of the classes, and ignored to "
-        "the values to ignore."
+        f"Found: {format_values(numbers)}. Set `values` to the value of each class, in the order of the classes, and `ignored` "
+        "to the values to ignore."
     )
     if not count:
         if kept != list(range(len(kept))) or not 2 <= len(kept) <= MOST_UNNAMED:

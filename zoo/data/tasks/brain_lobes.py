@@ -30,7 +30,7 @@ TEMPLATE = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 SLAB = 10
 MARGIN = 2
 PARTS = ("train", "train", "validation", "train", "train", "test")
-"""The part of each slab of ten slices. From the seventh slab on, the parts repeat in the same order.
+"""The split of each slab of ten slices. From the seventh slab on, the splits repeat in the same order.
 
 In validation and test, two slices at each end of a slab are not used.
 """

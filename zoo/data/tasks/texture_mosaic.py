@@ -18,7 +18,7 @@ __all__ = ["texture_mosaic"]
 
 CLASSES = ("brick", "grass", "gravel")
 COLUMNS = {"train": (0, 320), "validation": (328, 412), "test": (420, 512)}
-"""The columns of the photographs that each part uses, with a gap between the parts. A photograph has 512 columns."""
+"""The columns of the photographs that each split uses, with a gap between the splits. A photograph has 512 columns."""
 COUNTS = {"train": 512, "validation": 16, "test": 48}
 SIZE = 96
 CELLS = (3, 7)
@@ -52,7 +52,7 @@ def _photographs() -> np.ndarray:
 
 
 class _Mosaics:
-    """The mosaics of one part. Each depends only on its index, which seeds its random numbers."""
+    """The mosaics of one split (train, validation or test). The split and a mosaic's index seed its random numbers."""
 
     def __init__(self, photographs: np.ndarray, part: str, size: int) -> None:
         first, last = COLUMNS[part]

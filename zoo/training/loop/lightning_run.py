@@ -201,7 +201,7 @@ class _KeepLast(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Write the checkpoint if the last one is old enough."""
+        """Write `last.ckpt` if enough steps have passed since it was last written."""
         step = trainer.global_step
         if step - self._kept >= self._interval and not (self._validations and step % self._validations == 0):
             trainer.save_checkpoint(self._path)

@@ -138,7 +138,7 @@ class TrainingModule(LightningModule):
         self._confusion.reset()
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Predict a batch, and add its pixels to the confusion matrix.
+        """Predict the classes of a batch's pixels, and add them to the confusion matrix.
 
         Images larger than the crop are predicted in tiles, in the same way as by `zoo.Predictor`.
         """
@@ -202,7 +202,7 @@ class TrainingModule(LightningModule):
         return logits
 
     def _count_in_tiles(self, image: Tensor, mask: Tensor) -> None:
-        """Predict an image (channels, H, W) in tiles, and compare it with the mask (H, W) strip by strip.
+        """Predict an image (channels, H, W) in tiles, and compare the prediction with the mask (H, W) strip by strip.
 
         Each strip is added to the confusion matrix.
         """

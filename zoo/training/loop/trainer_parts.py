@@ -69,7 +69,9 @@ def make_trainer(settings: TrainSettings, **keywords: Any) -> Trainer:
         )
     except (MisconfigurationException, TypeError, ValueError, RuntimeError, ImportError) as cause:
         given = ", ".join(f"{name}: {value!r}" for name, value in settings.trainer.items()) or "none"
-        raise OptionError(f"Lightning's Trainer cannot be made: {cause} Keywords under trainer: {given}.") from cause
+        raise OptionError(
+            f"Lightning's Trainer could not be created: {cause} The given settings of `trainer:` are: {given}."
+        ) from cause
 
 
 def make_callbacks(entries: Sequence[ObjectEntry]) -> list[Callback]:
@@ -132,7 +134,7 @@ def _make(entry: ObjectEntry, kind: type[Made], key: str, **defaults: Any) -> Ma
                 f"{key}: {entry.class_path} does not accept the arguments {arguments}: {cause}. Arguments: "
                 f"{', '.join(accepted)}."
             ) from cause
-        raise PluginError(f"{key}: making {entry.class_path} failed: {failure}.") from cause
+        raise PluginError(f"{key}: creating {entry.class_path} failed: {failure}.") from cause
 
 
 def _precision(settings: TrainSettings) -> Any:
