@@ -1,7 +1,7 @@
 """Pair any image encoder with any segmentation decoder in one call, and measure which pairing to pick.
 
-This is the public API for users and scripts. Its names are listed in `__init__.pyi` and imported on first use, so that
-`import zoo`, listing and negotiating do not import torch. `zoo.plugin` has further names for authors of plugins, and
+This is the public API for users and scripts. Its names are listed in `__init__.pyi` and imported on first use. Therefore,
+`import zoo`, listing ids and making plans do not import torch. `zoo.plugin` has further names for authors of plugins, and
 `zoo.errors` has the errors.
 """
 

@@ -1,4 +1,7 @@
-"""Start the command line, for `python -m zoo` and the `zoo` script. The garbage collector is off: imports create no garbage."""
+"""Start the command line, for `python -m zoo` and the `zoo` script.
+
+The garbage collector is off during imports, which create hardly any garbage.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ __all__ = ["main"]
 
 
 def main() -> NoReturn:
-    """Run the command line. Each command turns the garbage collector on again."""
+    """Run the command line. The garbage collector is off during imports; each command turns it back on."""
     gc.disable()
     errors = sys.stderr
     with contextlib.suppress(OSError, AttributeError):  # there may be no stderr; a plugin can close only this duplicate

@@ -53,7 +53,7 @@ def build(encoder: EncoderLike | Pairing, decoder: str | None = None, **options:
             the image's size.
         gradient_checkpointing: "encoder", "decoder" or "both" to recompute the activations of these parts in the backward pass
             instead of storing them; None to store all activations. Recomputing saves memory in training, but takes time. The
-            encoder is recomputed as a whole, and the decoder step by step.
+            encoder is recomputed as a whole, and the decoder stage by stage.
         encoder_options: keyword arguments for the encoder.
         decoder_options: keyword arguments for the decoder.
 
@@ -76,7 +76,7 @@ def negotiate(encoder: EncoderLike | Pairing, decoder: str | None = None, **opti
     """Return the plan of a pairing. Neither the encoder nor the decoder is built or imported.
 
     Args:
-        encoder: an encoder's id, or any `nn.Module`, whose maps are then measured. Instead of an encoder and a decoder, you can
+        encoder: an encoder's id, or any `nn.Module` (whose maps are measured). Instead of an encoder and a decoder, you can
             pass a whole pairing, without other arguments.
         decoder: a decoder's id.
         options: the options of `zoo.build`: `levels`, `adapters`, `encoder_options`, `decoder_options`, ...
@@ -93,7 +93,7 @@ def channels(encoder: EncoderLike, **options: Any) -> list[int]:
     Decoders from outside of zoo often take such a list.
 
     Args:
-        encoder: an encoder's id, or any `nn.Module`, whose maps are then measured.
+        encoder: an encoder's id, or any `nn.Module` (whose maps are measured).
         options: the options of the encoder. For a module, these are `in_channels` and `image_size`.
 
     Raises:
@@ -118,7 +118,7 @@ def explain(encoder: EncoderLike | Pairing, decoder: str | None = None, **option
     and precisions were tried.
 
     Args:
-        encoder: an encoder's id, or any `nn.Module`, whose maps are then measured. Instead of an encoder and a decoder, you can
+        encoder: an encoder's id, or any `nn.Module` (whose maps are measured). Instead of an encoder and a decoder, you can
             pass a whole pairing or a deployed model, without other arguments.
         decoder: a decoder's id.
         options: the options of `zoo.build`.

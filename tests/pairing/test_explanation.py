@@ -12,12 +12,12 @@ from torch import nn
 
 import zoo
 
-PADDED = "the image is padded right and bottom with zeros, and the logits cropped"
+PADDED = "the image is padded on the right and at the bottom with zeros, and the logits are cropped"
 COST = "up to 31 more rows and columns to compute"
 SIZE_NOTES = {
     "auto": f"{PADDED} (size_policy='auto'): {COST}.",
     "pad": f"{PADDED} (size_policy='pad'): {COST}.",
-    "resize": f"the image is resized (bilinear), and the logits resized back (size_policy='resize'): {COST}.",
+    "resize": f"the image is resized (bilinear), and the logits are resized back (size_policy='resize'): {COST}.",
     "error": "the image is refused (size_policy='error').",
 }
 
@@ -99,7 +99,7 @@ def test_an_adapter_is_shown_with_what_it_adds():
 @pytest.mark.parametrize("policy", SIZE_NOTES)
 def test_what_happens_to_other_image_sizes_is_said(policy):
     text = told("resnet18", "unet-basic", size_policy=policy)
-    assert f"Image size: Where H or W is not a multiple of 32, {SIZE_NOTES[policy]}" in text
+    assert f"Image size: If H or W is not a multiple of 32, {SIZE_NOTES[policy]}" in text
 
 
 def test_what_is_explained_is_what_is_built():
@@ -240,10 +240,10 @@ def test_an_encoder_that_need_not_dilate_is_not_said_to_be_unable_to(dilation):
 
 def test_what_happens_to_images_of_an_encoder_of_one_size_is_said(vit):
     assert (
-        "Image size: A smaller image is padded right and bottom with zeros, and the logits cropped; a larger one is resized "
-        "(bilinear), and the logits resized back, and loses detail (size_policy='auto'). The encoder accepts no other size as "
-        "it is built, so every image costs as much as one of 224x224. To keep the detail of larger images, build with "
-        "image_size=(H, W)."
+        "Image size: A smaller image is padded on the right and at the bottom with zeros, and the logits are cropped; a larger "
+        "one is resized (bilinear), and the logits are resized back, which loses detail (size_policy='auto'). Once built, the "
+        "encoder accepts no other size, so every image costs as much as one of 224x224. To keep the detail of larger images, "
+        "build with image_size=(H, W)."
     ) in told("vit", "unet-basic")
 
 

@@ -14,6 +14,8 @@ import zoo
 from zoo.pairing.pairing_fields import SizePolicy
 from zoo.pairing.size_plan import SizePlan, plan_sizes
 
+PADDED = "padded on the right and at the bottom with zeros, and the logits are cropped"
+
 lengths = st.integers(1, 300)
 images = st.tuples(lengths, lengths)
 policies = st.sampled_from(get_args(SizePolicy))
@@ -72,7 +74,7 @@ def test_any_size_is_taken_by_default():
     made = SizePlan()
     assert [made.fit(*size) for size in ((1, 1), (225, 301))] == [("as is", (1, 1)), ("as is", (225, 301))]
     assert str(zoo.plugin.ImageSizes()) == "any"
-    assert made.note == "Any H and W are taken as they are."
+    assert made.note == "Any H and W are accepted as they are."
 
 
 @given(image_sizes(may_be_fixed=False), images)
@@ -161,7 +163,7 @@ def test_a_note_is_sentences_that_name_the_policy_and_the_size_it_is_made_for(si
     assert made.note.endswith(".")
     assert made.note[0].isupper()
     assert "None" not in made.note
-    if "taken as they are" not in made.note:
+    if "accepted as they are" not in made.note:
         assert f"(size_policy={policy!r})" in made.note
     if made.image_size is not None:
         assert made.note.startswith(f"The encoder is made for {made.image_size[0]}x{made.image_size[1]}")
@@ -183,9 +185,15 @@ def test_a_note_says_how_many_more_pixels_the_size_it_is_made_for_has():
 @pytest.mark.parametrize(
     ("policy", "text"),
     [
-        ("auto", "A smaller image is padded right and bottom with zeros, and the logits cropped; a larger one is resized"),
-        ("pad", "A smaller image is padded right and bottom with zeros, and the logits cropped; a larger one is refused"),
-        ("resize", "An image that is not 224x224 is resized (bilinear), and the logits resized back"),
+        (
+            "auto",
+            f"A smaller image is {PADDED}; a larger one is resized",
+        ),
+        (
+            "pad",
+            f"A smaller image is {PADDED}; a larger one is refused",
+        ),
+        ("resize", "An image that is not 224x224 is resized (bilinear), and the logits are resized back"),
         ("error", "An image that is not 224x224 is refused (size_policy='error')."),
     ],
 )
@@ -206,19 +214,25 @@ def test_a_note_offers_an_image_size_only_where_the_encoder_adapts(policy):
 @pytest.mark.parametrize(
     ("policy", "text"),
     [
-        ("auto", "the image is padded right and bottom with zeros, and the logits cropped (size_policy='auto')"),
-        ("pad", "the image is padded right and bottom with zeros, and the logits cropped (size_policy='pad')"),
-        ("resize", "the image is resized (bilinear), and the logits resized back (size_policy='resize')"),
+        (
+            "auto",
+            "the image is padded on the right and at the bottom with zeros, and the logits are cropped (size_policy='auto')",
+        ),
+        (
+            "pad",
+            "the image is padded on the right and at the bottom with zeros, and the logits are cropped (size_policy='pad')",
+        ),
+        ("resize", "the image is resized (bilinear), and the logits are resized back (size_policy='resize')"),
     ],
 )
 def test_a_note_says_what_a_multiple_costs(policy, text):
     note = plan(stride=32, policy=policy).note
-    assert note == f"Where H or W is not a multiple of 32, {text}: up to 31 more rows and columns to compute."
+    assert note == f"If H or W is not a multiple of 32, {text}: up to 31 more rows and columns to compute."
 
 
 def test_a_note_names_every_rule_that_an_image_is_brought_to():
     note = plan(stride=32, minimum=200, square=True).note
-    assert note.startswith("Where H or W is not a multiple of 32 or below 224, or they differ, the image is padded")
+    assert note.startswith("If H or W is not a multiple of 32 or is below 224, or if they differ, the image is padded")
 
 
 @pytest.mark.parametrize(("facts", "image", "more"), [({"square": True}, (32, 512), 480), ({"minimum": 256}, (32, 32), 224)])

@@ -1,4 +1,4 @@
-"""The plan, which is the result of a negotiation: plain data for explaining, building and saving a model. Torch-free."""
+"""The plan: how an encoder and a decoder are joined, as plain data for explaining, building and saving a model. Torch-free."""
 
 from __future__ import annotations
 

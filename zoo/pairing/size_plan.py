@@ -19,8 +19,8 @@ class SizePlan:
 
     Attributes:
         policy: the `size_policy` of the pairing: "auto", "pad", "resize" or "error".
-        sizes: the image sizes that need no padding or resizing: those that the encoder accepts as it is built for this plan.
-            Unless it accepts a single size, H and W must also be multiples of the coarsest stride in use.
+        sizes: the image sizes that need no padding or resizing, that is, those that the encoder built for this plan accepts. H
+            and W must also be multiples of the coarsest stride in use, unless the encoder accepts only one size.
         image_size: the size that is passed to the encoder's factory; None if no size is passed.
         asked: the `image_size` of the pairing; None if the size may vary.
     """
@@ -107,8 +107,8 @@ class SizePlan:
 
     def _describe_other_sizes(self) -> str:
         sizes, policy = self.sizes, f"(size_policy={self.policy!r})"
-        padded = "padded right and bottom with zeros, and the logits cropped"
-        resized = "resized (bilinear), and the logits resized back"
+        padded = "padded on the right and at the bottom with zeros, and the logits are cropped"
+        resized = "resized (bilinear), and the logits are resized back"
         if sizes.fixed is not None:
             where = f"an image that is not {format_size(sizes.fixed)}"
             if self.policy == "error":
@@ -121,17 +121,17 @@ class SizePlan:
             if self.policy == "resize":
                 return f"{where} is {resized} {policy}: {cost}{way_out}."
             return (
-                f"a smaller image is {padded}; a larger one is {resized}, and loses detail {policy}. The encoder accepts no "
-                f"other size as it is built, so {cost}{way_out}."
+                f"a smaller image is {padded}; a larger one is {resized}, which loses detail {policy}. Once built, the encoder "
+                f"accepts no other size, so {cost}{way_out}."
             )
         if sizes.takes_any:
-            return "any H and W are taken as they are."
+            return "any H and W are accepted as they are."
         done = {"resize": resized, "error": "refused"}.get(self.policy, padded)
-        where = f"where H or W is not a multiple of {sizes.multiple}"
+        where = f"if H or W is not a multiple of {sizes.multiple}"
         if sizes.minimum > sizes.multiple:
-            where += f" or below {sizes.holding((sizes.minimum, sizes.minimum))[0]}"
+            where += f" or is below {sizes.holding((sizes.minimum, sizes.minimum))[0]}"
         if sizes.square:
-            where += ", or they differ"
+            where += ", or if they differ"
         cost = ""
         if self.policy != "error":
             few = sizes.minimum <= sizes.multiple and not sizes.square

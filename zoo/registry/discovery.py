@@ -292,7 +292,7 @@ def _check_file(dist: Distribution, name: str) -> None:
     A file that is not regular, such as a pipe, is refused as well, since reading it may never end.
 
     Raises:
-        OSError: the file is not a regular file, its links lead in a circle, or it cannot be read.
+        OSError: the file is not a regular file, is a loop of symbolic links, or cannot be read.
     """
     folder = getattr(dist, "_path", None)
     if isinstance(folder, Path) and os.path.lexists(folder / name):

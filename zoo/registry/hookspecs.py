@@ -16,7 +16,7 @@ the version that the plugin was written for. Without the variable, this version 
 this version or an earlier one, and refuses a plugin for a later version."""
 
 GROUP = "zoo"
-"""The entry point group in which distributions declare plugins. pluggy also requires a project name, which is the same."""
+"""The entry point group in which distributions declare plugins. pluggy also requires a project name: the same text."""
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)

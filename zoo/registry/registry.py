@@ -300,7 +300,7 @@ def _drop_duplicates(entries: Iterable[Entry[Any]]) -> list[Entry[Any]]:
 
 
 def _origin(factory: str | Callable[..., Any]) -> str:
-    """Return a text that identifies a factory. It stays the same if the code that defines the factory is run again."""
+    """Return text that identifies a factory. It stays the same if the code that defines the factory is run again."""
     if isinstance(factory, str):
         return factory
     inner = getattr(factory, "origin", None)

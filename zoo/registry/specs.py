@@ -174,7 +174,7 @@ class EncoderSpec:
             )
         if not isinstance(self.weights_license, str) and not callable(self.weights_license):
             raise RegistrationError(
-                f"Encoder {self.name!r}: weights_license must be a text or a function, found {self.weights_license!r}."
+                f"Encoder {self.name!r}: weights_license must be text or a function, found {self.weights_license!r}."
             )
         if self.output_strides:
             self._check_output_strides()

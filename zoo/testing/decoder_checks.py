@@ -332,7 +332,7 @@ def _is_near(found: int, image: int, plan: Plan, stride: float) -> bool:
 def _largest_length(route: Route, image: int, coarsest: int) -> int:
     """Return the largest length of a decoder's map, for a side of the image.
 
-    The length may be rounded up where an adapter makes the map from its source, and where the decoder pools the map down to the
+    The length may be rounded up when an adapter makes the map from its source, and when the decoder pools the map down to the
     level `coarsest` and upsamples it again.
     """
     source = math.ceil(image / route.source.stride)
