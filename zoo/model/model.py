@@ -87,7 +87,7 @@ class SegmentationModel(nn.Module):
         Raises:
             InputError: the image does not have this shape or has no pixel, its size is refused by `size_policy`, or its dtype
                 or device is not that of the parameters (under autocast, float16, bfloat16 and float32 are all accepted). In
-                train mode, also if the batch is empty, or if a norm receives a single value per channel.
+                train mode, this error is also raised if the batch is empty, or if a norm receives a single value per channel.
         """
         self._check(image)
         height, width = image.shape[-2:]

@@ -30,8 +30,9 @@ def predict_in_tiles(
         columns: the tiles along the image's width.
         batch: the number of tiles that are predicted together.
         device: the device of the probabilities.
-        read: returns the normalized pixels (channels, h, w) of the tile that begins at (top, left), cut off at the end of the
-            image. This function then fills the tile with 0 beyond the image, since the model pads images with 0, too.
+        read: returns the normalized pixels (channels, h, w) of the tile that begins at (top, left), without the part beyond the
+            bottom or right edge of the image. This function fills that part of the tile with 0, since the model pads images
+            with 0, too.
         predict: computes probabilities (N, classes, h, w), float32, from tiles (N, channels, h, w).
         write: called with the first row of each finished strip of the image and the probabilities (classes, rows, W) of the
             strip. This tensor is overwritten after the call.

@@ -88,7 +88,7 @@ class Axis:
     """Tiles along one axis of an image.
 
     Tiles begin at multiples of `multiple`, so that an encoder's strides fall on the same pixels as in the whole image. The last
-    tile ends at the end of the image, or less than `multiple` pixels beyond it.
+    tile ends where the image ends, or less than `multiple` pixels beyond it.
 
     Attributes:
         length: the length of the image, in pixels.

@@ -282,7 +282,11 @@ def test_an_output_within_the_images_is_not_predicted_again(predictor, images):
 
 @pytest.mark.parametrize(
     ("given", "told"),
-    [(["nowhere"], "no file or folder named nowhere"), ([], "There is no image to predict"), (["."], "contains no image")],
+    [
+        (["nowhere"], "no file or folder named nowhere"),
+        ([], "There is no image to predict"),
+        (["."], "contains no images with a supported suffix"),
+    ],
 )
 def test_a_path_that_has_no_image_is_told(predictor, tmp_path, monkeypatch, given, told):
     monkeypatch.chdir(tmp_path)

@@ -17,7 +17,7 @@ __all__ = ["Way", "check_output", "checked_program", "describe_failure"]
 
 
 MAX_CHARACTERS = 300
-"""The most characters of another library's message that are reported."""
+"""The largest number of characters of another library's message that are reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

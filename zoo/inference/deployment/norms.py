@@ -49,7 +49,11 @@ def _summands(node: Any) -> list[Any]:
 
 
 def _fold(graph: Graph, convolutions: list[fx.Node], norm: fx.Node) -> bool:
-    """Fold a norm into the convolutions whose sum it normalizes; return False if statistics or weights depend on the image."""
+    """Fold a batch norm into the convolutions before it.
+
+    If there are several convolutions, the norm's input is the sum of their outputs. Return False if the norm's statistics, or
+    any weights, depend on the image.
+    """
     is_tuple = is_call(norm, NORMS[0])  # a tuple of the output and two statistics that nothing uses
     if not is_tuple and argument(norm, 5, "training"):
         return False

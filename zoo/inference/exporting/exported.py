@@ -74,8 +74,8 @@ def export(
         model: a model that `zoo.build` or `zoo.load` returned. It is not changed.
         path: the file. Missing folders are created. An existing file is replaced only after the new one has passed the
             comparison.
-        format: "onnx" (.onnx), "torch-export" (.pt2) or "openvino" (.xml, with a .bin beside it); by default, the suffix of
-            `path` decides.
+        format: "onnx" (.onnx), "torch-export" (.pt2) or "openvino" (.xml, with a .bin file next to it); by default, the suffix
+            of `path` decides.
         size: (H, W) of a file for a single size; by default the size that the model is made for, or 256x256.
         fixed: whether to write a file for a single size even if one for all sizes could be exported.
         normalize: whether the file takes pixels and normalizes them itself, as `model.preprocessing` describes. The pixels are

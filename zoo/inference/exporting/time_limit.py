@@ -27,7 +27,7 @@ def write_within(seconds: float, model: nn.Module, draft: Draft) -> Written:
     """Write a model to a file, as `write` does, but in another process and with a time limit in seconds.
 
     Raises:
-        HandOverError: the other process cannot load the model. Its classes may be defined in a script or a notebook.
+        HandOverError: the other process cannot load the model. The model's classes may be defined in a script or a notebook.
         ExportError: the export took too long or failed; the message states the reason.
     """
     with tempfile.TemporaryDirectory(prefix="zoo-export-") as name:

@@ -1,4 +1,7 @@
-"""Predict many images and write their masks. If an image cannot be predicted, report it and predict the other images."""
+"""Predict the masks of many images, and write them.
+
+If this fails for an image, report it and continue with the other images.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,7 @@ def predict_files(
     any_size: bool = False,
     progress: FileProgress | None = None,
 ) -> PredictedFiles:
-    """Predict files and folders of images, and write a mask for each image.
+    """Predict and write a mask for each image in files and folders.
 
     A mask is an image whose pixels are class indexes, with a palette of the classes' colors (16-bit gray without a palette for
     more than 256 classes). Its name is `NAME.png`, or `NAME.tif` with the image's georeference if the image is a GeoTIFF and

@@ -128,7 +128,7 @@ def _find_images(source: Path, output: Path) -> Sequence[ImagePaths]:
         if _real(source) in _real(output).parents:  # results of an earlier run are not images
             paths = [path for path in paths if not _real(path).is_relative_to(_real(output))]
         if not paths:
-            raise DataError(f"{source} contains no image. The suffix of an image is one of {', '.join(sorted(SUFFIXES))}.")
+            raise DataError(f"{source} contains no images with a supported suffix ({', '.join(sorted(SUFFIXES))}).")
         return [_paths_of(path, output / path.relative_to(source).parent) for path in paths]
     if not os.path.lexists(source):  # a broken link is reported as an image that cannot be read
         raise DataError(f"There is no file or folder named {source}.")

@@ -45,7 +45,7 @@ class Picture:
     Attributes:
         array: the pixels, (H, W, channels), which may be memory-mapped from a file.
         in_channels: the number of channels of the model's images.
-        has_alpha: whether the last channel is opacity, which is left out.
+        has_alpha: whether the last channel is an alpha channel, which is left out.
         value_range: for each channel of the model, the pixel values (low, high) that become 0 and 1, as in `SegmentationModel`.
         note: a note on the pixels for the user; "" if there is none.
     """
@@ -65,7 +65,7 @@ class Picture:
     def window(self, top: int, left: int, height: int, width: int, device: torch.device) -> Tensor:
         """Return the pixels of a window on the device: float32 (in_channels, H, W), scaled to about 0 to 1.
 
-        A window that extends beyond the image is cut off at the end of the image.
+        The part of a window that lies beyond the bottom or right edge of the image is left out.
 
         Raises:
             DataError: some pixels are not finite.
@@ -90,8 +90,8 @@ def open_picture(
 ) -> Picture:
     """Open an image for a model.
 
-    Opacity is left out. A gray image is repeated for a model of three channels, and colors are converted to gray for a model of
-    one channel. Any other difference in the number of channels is an error.
+    An alpha channel is left out. A gray image is repeated for a model of three channels, and colors are converted to gray for a
+    model of one channel. Any other difference in the number of channels is an error.
 
     Args:
         image: the path of a file, an array (H, W) or (H, W, channels), a Pillow image, or a float tensor (channels, H, W) in 0
@@ -148,7 +148,10 @@ def _describe_misfit(picture: Picture) -> str:
 
 
 def _array(image: ImageLike, *, any_size: bool) -> tuple[np.ndarray, bool]:
-    """Return the pixels, and whether the last channel is opacity. The second value matters only for two or four channels."""
+    """Return the pixels, and whether the last channel is an alpha channel.
+
+    The second value matters only for two or four channels.
+    """
     if isinstance(image, str | PathLike):
         return read_image(Path(image), any_size=any_size)
     if isinstance(image, Image.Image):

@@ -1,4 +1,4 @@
-"""`Predictor`: predict images of any size, whole or in overlapping tiles without visible seams."""
+"""`Predictor`: predict the masks of images of any size, whole or in overlapping tiles without visible seams."""
 
 from __future__ import annotations
 
@@ -80,8 +80,7 @@ class Predictor:
                 model on its device; for a model that is loaded from a path, None stands for "auto".
             tile: the side of a tile in pixels, a multiple of the encoder's coarsest stride. "auto" divides images of more than
                 2048x2048 pixels into tiles of about 1024 pixels. None never divides images. If the encoder is made for one
-                image size, tiles have that size, and larger images are divided. With None, the model resizes larger images
-                instead.
+                image size, tiles have that size, and larger images are divided. With None, the model resizes larger images.
             overlap: the overlap of neighboring tiles in pixels, at most half of a tile; None for a fourth of a tile. There is
                 no seam if the class of a pixel depends only on pixels no farther away than a fourth of the overlap.
             batch: the largest number of tiles, or of images of the same size, in one call of the model.
@@ -138,7 +137,10 @@ class Predictor:
 
     @property
     def batch(self) -> int:
-        """Return the batch size: the most images in one call of the model. Only images of the same size share a batch."""
+        """Return the batch size: the largest number of images in one call of the model.
+
+        Only images of the same size share a batch.
+        """
         return self._batch
 
     @property
@@ -176,7 +178,7 @@ class Predictor:
             image: the path of a file, an array (H, W) or (H, W, channels) of integers or of floats in 0 to 1, a Pillow image,
                 or a float tensor (channels, H, W) in 0 to 1. If the model has a `value_range`, all of these except tensors are
                 scaled by it. They must then be in the units of the training images. If they seem to be in another unit, a
-                warning is issued. A gray image is repeated for a model of three channels. Opacity is left out.
+                warning is issued. A gray image is repeated for a model of three channels. An alpha channel is left out.
             probabilities: True returns the probabilities, (classes, H, W) in float32. They can also be written to an array,
                 which may be memory-mapped from a file.
             mask: an array (H, W) to write the mask to, which may be memory-mapped (`numpy.lib.format.open_memmap`).
@@ -266,7 +268,10 @@ class Predictor:
         return Prediction(mask=canvas.mask, probabilities=canvas.probabilities, classes=self.classes, colors=self.colors)
 
     def _normalized_window(self, picture: Picture, top: int, left: int, size: tuple[int, int]) -> Tensor:
-        """Return the normalized pixels of a window, (channels, H, W), cut off at the end of the image."""
+        """Return the normalized pixels of a window, (channels, H, W).
+
+        The part beyond the bottom or right edge of the image is left out.
+        """
         pixels: Tensor = self._normalize(picture.window(top, left, *size, self._device)[None])[0]
         return pixels
 
@@ -300,8 +305,8 @@ class Predictor:
         assert total is not None
         if total.isnan().any():
             raise InputError(
-                f"The model's logits contain NaN for images {tuple(images.shape)}, so that they do not determine a class. "
-                f"Check its weights, and whether precision={self._precision!r} can represent its values."
+                f"The model's logits contain NaN for images {tuple(images.shape)}, so they do not determine a class. Check its "
+                f"weights, and whether precision={self._precision!r} can represent its values."
             )
         return total / len(self._flips) if len(self._flips) > 1 else total
 

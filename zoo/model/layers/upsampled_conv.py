@@ -26,7 +26,9 @@ number of pixels decides which form is faster. The limit was measured with `benc
 
 MIN_PIXELS_ON_ACCELERATORS = 65536
 MIN_PIXELS_ON_ACCELERATORS_ONCE_MADE = 2048
-"""The limits for accelerators, which small maps do not keep busy. The second limit applies if the kernel exists already.
+"""The same limit for accelerators, which small maps do not keep busy.
+
+The second number applies if the 4x4 kernel exists already.
 
 Measured on an NVIDIA H200 (`benchmarks/results/lowres-gpu.md`).
 """

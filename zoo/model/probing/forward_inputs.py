@@ -94,7 +94,7 @@ def merge_needs(needs: Needs | None, inputs: ForwardInputs, origin: str) -> Need
 
 
 def format_needs(count: int) -> str:
-    """Return an example of needs for `count` maps, as Python code."""
+    """Return Python code for an example `Needs` with `count` strides, such as `needs=zoo.Needs(strides=(16, 32))`."""
     finest = max(0, 6 - count)
     strides = ", ".join(str(2**level) for level in range(finest, finest + count))
     return f"needs=zoo.Needs(strides=({strides}{',' if count == 1 else ''}))"

@@ -249,7 +249,7 @@ class DependencyRecorder(TorchFunctionMode):
 
 
 def fixed_layout_of(tensor: Tensor, size: tuple[int, int]) -> Layout | None:
-    """Return the layout of a tensor that was computed from an image of this size; None if the tensor is not a map."""
+    """Return a map's channels and stride; None if the tensor is not a map that was computed from an image of size `size`."""
     if tensor.ndim != 4 or not tensor.is_floating_point() or tensor.shape[0] != BATCH or not tensor.numel():
         return None
     sides = tensor.shape[2:]

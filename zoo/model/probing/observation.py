@@ -192,7 +192,7 @@ class Observation:
     def returned_maps(self) -> list[Sighting]:
         """Return the maps that forward itself returns; [] if there are fewer than two.
 
-        A map that depends on no parameter is left out if another map of about the same stride depends on a parameter.
+        If several maps have about the same stride, and only some of them depend on parameters, the others are left out.
         """
         first, second = self.outputs
         maps = []

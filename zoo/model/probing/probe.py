@@ -40,8 +40,8 @@ def probe(module: nn.Module, *, in_channels: int = 3, image_size: tuple[int, int
     so NHWC maps are recognized as well.
 
     The module is measured on the meta device, which computes shapes but no values, and then verified on random images with
-    values. If it does not run on the meta device, it is measured on small random images. Its modes, buffers, gradients and
-    hooks and the random state do not change.
+    values. If it does not run on the meta device, it is measured on small random images. The module's modes, buffers, gradients
+    and hooks do not change, and neither does the random state.
 
     The encoder that the spec's factory builds shares the module's own submodules and weights. It is a plain
     `torch.fx.GraphModule` if the module's forward can be traced, and otherwise a `RecordedEncoder`. The docstring of

@@ -61,7 +61,7 @@ def _runs(
 ) -> Iterator[tuple[tuple[Size, bool], list[Tensor], dict[str, Tensor]]]:
     """For each size that the encoder accepts, yield (size, on_meta), the encoder's maps, and the stand-ins of its parameters.
 
-    Real tensors are used only if the encoder accepts no size on the meta device. The paths of the submodules that the
+    The encoder runs on tensors with values only if it accepts no size on the meta device. The paths of the submodules that the
     encoder calls are added to `called`.
     """
     for on_meta, sizes in SIZES.items():
