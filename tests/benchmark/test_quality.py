@@ -205,7 +205,7 @@ def test_the_look_up_and_the_majority_class_stand_below(table, finished):
 
 def test_the_table_says_what_was_trained_on_what_and_for_how_long(table):
     text = str(document(table)).replace("\n", " ")
-    assert "mIoU on the test part of squares: 40 steps of batch 4, 2 seeds" in text
+    assert "mIoU on the test split of squares: 40 steps of batch 4, 2 seeds" in text
 
 
 def test_programs_read_every_training_with_its_classes(table):

@@ -129,7 +129,7 @@ def test_recommend_says_what_to_choose(cli):
     status, out, err = cli("recommend", "1", "--max-latency", "25ms", "--device", "cpu", "--batch", 1, "--size", 64)
     assert (status, err) == (0, "")
     assert "1. zoo.build('resnet18', 'unet-basic')" in out.splitlines()
-    assert "this is about cost alone" in out
+    assert "this recommendation is about cost alone" in out
     status, out, _ = cli("recommend", "1", "--max-memory", "0.15GiB", "--max-parameters", "13", "--format", "csv")
     assert (status, [row["pairing"] for row in rows_of(out)]) == (0, [BILINEAR])
 
@@ -140,7 +140,7 @@ def test_recommend_has_status_1_where_nothing_fits(cli, form):
     assert (status, err) == (1, "")
     assert out
     if form in ("table", "markdown"):
-        assert "With --max-latency 20.1ms instead, resnet18 x unet-basic would fit." in out
+        assert "With --max-latency 20.1ms instead, resnet18 x unet-basic would meet all limits." in out
 
 
 def test_export_writes_every_fact_of_the_rows(cli, tmp_path):

@@ -68,7 +68,8 @@ class Timing:
     Attributes:
         seconds: the wall-clock time.
         busy_seconds: the time during which the device worked. On the CPU, this is the CPU time of all threads of the process.
-            On an accelerator, it is the time between two events that the accelerator records. None if this time cannot be read.
+            On an accelerator, it is the time between two timing events that the accelerator records. None if this time cannot
+            be read.
     """
 
     seconds: float

@@ -99,7 +99,7 @@ class QualityEntry(TrainSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """The scores of a model on the test part of the data. The model was trained once for each seed.
+    """The scores of a model on the test split of the data. The model was trained once for each seed.
 
     Attributes:
         data: the name of the data.
@@ -163,7 +163,7 @@ class Floor:
     Attributes:
         run: the number of the run.
         name: "color look-up" or "majority class".
-        miou: the baseline's mean intersection over union on the test part of the data.
+        miou: the baseline's mean intersection over union on the test split of the data.
     """
 
     run: int

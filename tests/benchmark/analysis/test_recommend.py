@@ -97,12 +97,12 @@ def test_latencies_whose_intervals_overlap_are_a_tie(table):
 
 
 def test_quality_is_an_objective_where_it_is_measured_and_missed_where_it_is_not(table):
-    assert "this is about cost alone" in text_of(recommend(table))
+    assert "this recommendation is about cost alone" in text_of(recommend(table))
     better = replace(table, rows=tuple(replace(row, quality=quality(0.8 if row.name == BASIC else 0.7)) for row in table.rows))
     found = recommend(better, batch=1, min_quality="0.75")
     assert picks(found) == [[BASIC]]
     assert "best quality" in found.choices[0].picks[0].best_in
-    assert "this is about cost alone" not in text_of(found)
+    assert "this recommendation is about cost alone" not in text_of(found)
     with pytest.raises(OptionError, match=r"--min-quality 0\.75: quality is not measured in these runs"):
         recommend(table, min_quality="0.75")
 
@@ -154,7 +154,7 @@ def test_where_nothing_fits_each_limit_says_what_comes_closest(table):
         "memory": BILINEAR,
     }
     told = text_of(found)
-    assert "No pairing fits with --max-latency 5ms --max-memory 20MiB" in told
+    assert "No suitable pairing with --max-latency 5ms --max-memory 20MiB" in told
     assert "Closest is resnet18 x unet-bilinear: it meets --max-memory 100MiB, but misses --max-latency 5ms too." in told
 
 
@@ -163,7 +163,7 @@ def test_a_reference_is_no_pairing_and_stands_where_nothing_else_fits(table):
     assert picks(found) == [["peer"]]
     assert not found.fits
     assert "a reference, to compare pairings with" in text_of(found)
-    assert "With --max-latency 20.1ms instead, resnet18 x unet-basic would fit." in text_of(found)
+    assert "With --max-latency 20.1ms instead, resnet18 x unet-basic would meet all limits." in text_of(found)
 
 
 def test_failed_rows_are_never_picked_but_told(store, tmp_path):

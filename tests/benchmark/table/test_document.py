@@ -122,7 +122,7 @@ def test_str_and_render_give_the_whole_table_as_text(table_with):
 
 def test_the_text_names_the_store_and_explains_its_columns_on_request(table_with):
     table = table_with()
-    explanations = ("hold with 95 %", "below 1 is faster", "a multiply-add counts as two")
+    explanations = ("a confidence level of 95 %", "below 1 is faster", "a multiply-add counts as two")
     text = " ".join(str(table).split())
     assert all(part in text for part in (table.store, "image", "--legend"))
     assert not any(part in text for part in explanations)

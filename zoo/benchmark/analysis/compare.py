@@ -29,7 +29,10 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 COSTS = ("live_bytes", "parameters", "flops")
 """The fields of `StaticCost` that are compared."""
 
-AGAINST_ITSELF = "A/A check between the runs: the ratio of the second copy to the baseline, later / earlier, which should be 1:"
+AGAINST_ITSELF = (
+    "A/A check between the runs (the second copy's ratio to the baseline in the later run, divided by that in the earlier run; "
+    "it should be 1):"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,7 @@ from zoo.registry.image_sizes import read_size
 __all__ = ["Condition", "explain_no_match", "filter_rows", "parse_conditions"]
 
 SHOWN_VALUES = 12
-"""The most values that a message lists."""
+"""The largest number of values that a message lists."""
 
 ORDERINGS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,

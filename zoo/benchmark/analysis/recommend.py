@@ -85,8 +85,8 @@ class Choice:
         objectives: the columns by which the rows were compared.
         measured: the number of pairings that were measured.
         fitting: the number of those pairings that meet every limit.
-        picks: the rows on the Pareto front of the fitting rows, in the requested order. References (models that are not
-            pairings) are picked only if no pairing fits.
+        picks: the rows on the Pareto front of the rows that meet every limit, in the requested order. References (models that
+            are not pairings) are picked only if no pairing meets every limit.
         lacking: the rows that meet every limit but have no value in one of the objectives, so that they cannot be compared.
         failed: the number of pairings that failed.
         exclusions: what each limit excludes. The limit whose removal would admit the most rows comes first.

@@ -18,14 +18,17 @@ from zoo.common.grid import Document, Grid, GridRow, Heading, Line
 __all__ = ["document"]
 
 NO_QUALITY = (
-    "Quality was not measured in these runs: this is about cost alone. The cheapest pairing may segment badly. Compare the "
-    "pairings' quality on your own images."
+    "Quality was not measured in these runs, so this recommendation is about cost alone. The cheapest pairing may segment "
+    "badly. Compare the pairings' quality on your own images."
 )
 REFERENCE = "a reference, to compare pairings with, which zoo.build cannot build"
 
 
 def document(recommendation: Recommendation) -> Document:
-    """Return the recommendation as a document: for each block, the recommended rows, their code, and what each limit excludes.
+    """Return the recommendation as a document.
+
+    For each block of comparable rows, it contains the recommended rows, the code that builds each, and what each limit
+    excludes.
 
     As CSV, the document contains only the recommended rows.
     """
@@ -78,7 +81,7 @@ def _describe(exclusion: Exclusion, choice: Choice) -> str:
     if exclusion.also_missed:
         others = " and ".join(map(str, exclusion.also_missed))
         return f"{sentence} Closest is {name}: it meets {looser}, but misses {others} too."
-    return f"{sentence} With {looser} instead, {name} would fit."
+    return f"{sentence} With {looser} instead, {name} would meet all limits."
 
 
 def _heading(recommendation: Recommendation, choice: Choice) -> str:
@@ -91,8 +94,8 @@ def _heading(recommendation: Recommendation, choice: Choice) -> str:
         return f"{where}: no pairing was measured"
     if not choice.fitting:
         reference = ", but a reference does" if choice.picks else ""
-        return f"{where}: none of {choice.measured} pairings fits{reference}"
-    verb = "fits" if choice.fitting == 1 else "fit"
+        return f"{where}: none of {choice.measured} pairings meets all limits{reference}"
+    verb = "meets all limits" if choice.fitting == 1 else "meet all limits"
     fitting = f"{choice.fitting} of {choice.measured} pairings {verb}" if choice.exclusions else f"{choice.measured} pairings"
     return f"{where}: {fitting}, {len(choice.picks)} worth choosing"
 
@@ -100,7 +103,7 @@ def _heading(recommendation: Recommendation, choice: Choice) -> str:
 def _title(recommendation: Recommendation) -> str:
     runs = ", ".join(f"run {run.id} {run.name} ({run.started[:10]})" for run in recommendation.table.runs)
     limits = f" with {' '.join(map(str, recommendation.limits))}" if recommendation.limits else ""
-    return f"{'What to choose' if recommendation.fits else 'No pairing fits'}{limits}, according to {runs}"
+    return f"{'What to choose' if recommendation.fits else 'No suitable pairing'}{limits}, according to {runs}"
 
 
 def _notes(recommendation: Recommendation) -> Iterator[str]:

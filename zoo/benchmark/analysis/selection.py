@@ -17,7 +17,7 @@ __all__ = ["select_rows", "select_runs", "sort_rows"]
 
 LATEST = "latest"
 SHOWN_RUNS = 12
-"""The most runs that an error lists."""
+"""The largest number of runs that an error message lists."""
 
 
 def select_runs(store: Store, names: Sequence[str] = ()) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from zoo.pairing.pairing import Pairing
 __all__ = ["check", "check_all"]
 
 PASSING_ERRORS = (ImportError, OSError, MemoryError)
-"""Exceptions in a plugin that the state of the machine may have caused, so that a later run may succeed."""
+"""Exceptions in a plugin whose cause may be the state of the machine. If so, a later run may succeed."""
 
 
 def check(encoder: str, decoder: str) -> Outcome:

@@ -35,7 +35,7 @@ def time_calls(step: Step, calls: int, device: torch.device) -> Timing:
 
     Returns:
         The mean wall-clock time and the mean busy time of a call. On the CPU, the busy time is the CPU time of all threads of
-        this process. On an accelerator, it is the time between an event before the first call and an event after the last,
+        this process. On an accelerator, it is the time between a timing event before the first call and one after the last,
         divided by `calls`; None if the events of this accelerator record no times.
 
     Raises:

@@ -109,7 +109,7 @@ def _render_table_section(table: Table) -> str:
 <h2 id="table" tabindex="-1">Table</h2>
 {_render_warnings(table)}{f"<p>All rows: {escape(shared)}.</p>" if shared else ""}
 <noscript><p class="warning">The scripts of this page draw the table, the plots and the plans. Turn on JavaScript to see
-them. The facts of each run, the failures and the meaning of the columns are shown without JavaScript.</p></noscript>
+them. The details of each run, the failures and the meaning of the columns are shown without JavaScript.</p></noscript>
 <div id="controls" class="controls"></div>
 <p class="status"><span id="status" role="status"></span> <span id="more"></span></p>
 <div class="scroller" id="scroller" role="region" aria-label="Table of results" tabindex="0"></div>

@@ -136,8 +136,8 @@ function drawPlot() {
     : `${formatCount(points.length, "row")}, all that have both values`;
   document.getElementById("plot-caption").textContent =
     `The plot shows ${content}. Better is ${plot.name === "quality" ? "left and up" : "left and down"}. ` +
-    "The step line is each block's Pareto front, whose points are larger: no other row of the block is better in both " +
-    "values. Point at a row to see its name; click it to open its pairing.";
+    "The step line is each block's Pareto front, whose points are larger: no other row of the block is at least as good in " +
+    "both values and better in one. Point at a row to see its name; click it to open its pairing.";
   return Plotly.react(figure, createTraces(plot, points, x, y), layout, config);
 }
 

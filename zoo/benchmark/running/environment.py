@@ -43,7 +43,7 @@ def describe_environment(device: torch.device) -> Environment:
 def _memory_bytes(device: torch.device) -> int:
     """Return the size of the device's memory in bytes.
 
-    If the device is the CPU or does not report this size, return that of the machine's main memory.
+    If the device is the CPU or does not report this size, return the size of the machine's main memory.
     """
     read = None if device.type == "cpu" else getattr(torch.get_device_module(device), "get_device_properties", None)
     properties = read(device) if read else None

@@ -27,8 +27,8 @@ def measure_groups(session: Session) -> None:
     maximum = rounds_plan(session.config).maximum
     session.watcher.begin(maximum * len(groups))
     session.watcher.advance("already measured", sum(maximum if group.stopped else group.rounds for group in groups))
-    # Repeat until all groups are finished: a job ends early if a trial leaves the device unusable or a machine is lost, and
-    # a trial that ran out of memory next to other models gets a group of its own.
+    # Repeat until all groups are finished: a job ends early if a trial leaves the device unusable or a machine is lost, and a
+    # trial that ran out of memory in a group with other candidates gets a group without them.
     while unfinished := _find_unfinished(session):
         passes = {group.number: _GroupPass(session, group) for group in unfinished}
         for job, message in session.run_jobs(group_pass.make_job() for group_pass in passes.values()):
@@ -130,7 +130,10 @@ class _GroupPass:
             self._record_failure(message)
 
     def _record_failure(self, failure: Failure) -> None:
-        """Store a failure. If a trial ran out of memory next to other candidates, move it to a group of its own instead."""
+        """Store a failure, unless a trial ran out of memory in a group with other candidates.
+
+        Such a trial is moved to a group without the other candidates, and is measured again there.
+        """
         session = self.session
         candidates = [key for key in self._live_trials() if session.trials[key].role == "candidate"]
         if failure.kind != "out of memory" or len(candidates) < 2 or failure.trial not in candidates:
@@ -140,7 +143,9 @@ class _GroupPass:
         self.trials = tuple(key for key in self.trials if key != failure.trial)
         session.store.replace_group(session.run, self.group.number, [self.trials, [*ends[:1], failure.trial, *ends[1:]]])
         name = session.format_trial(failure.trial)
-        session.watcher.say(f"{name} ran out of memory next to other models. It is measured again without them.")
+        session.watcher.say(
+            f"{name} ran out of memory while other models were in memory, too. It is measured again without them."
+        )
 
     def _live_trials(self) -> list[str]:
         return [key for key in self.trials if self.session.is_live(key)]

@@ -105,7 +105,7 @@ class Session:
         return key in self.baselines
 
     def find_missing(self, fact: str) -> list[str]:
-        """Return the keys of the trials that can still be measured and have no result `fact` yet.
+        """Return the keys of the trials that can still be measured and whose result `fact` is missing.
 
         Controls (copies of baselines) are left out. `fact` is the name of an attribute of `StoredTrial`, such as "cost".
         """
@@ -116,7 +116,7 @@ class Session:
         self.stored[key] = replace(self.stored[key], **facts)
 
     def keep_cold_start(self, cold_start: ColdStart, *, is_shared: bool) -> None:
-        """Store a cold start, without the resident memory if several trials share the process."""
+        """Store a cold-start measurement. If several trials share the process, its resident memory is left out."""
         cold_start = replace(cold_start, rss_bytes=None) if is_shared else cold_start
         self.store.add_cold_start(self.run, cold_start)
         self.remember(cold_start.trial, cold_start=cold_start)

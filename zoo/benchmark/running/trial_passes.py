@@ -1,4 +1,4 @@
-"""Treat trials one by one: compute costs, measure cold starts, and try smaller batches for those that ran out of memory."""
+"""Handle trials one by one: compute costs, measure cold starts, and try smaller batches for those that ran out of memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ def compute_costs(session: Session) -> None:
                 session.remember(message.trial, cost=message.cost)
             elif isinstance(message, UnknownCost):
                 unknown.add(message.trial)
-                session.store.add_note(session.run, message.trial, f"no static costs: computing them raised {message.reason}")
+                session.store.add_note(
+                    session.run,
+                    message.trial,
+                    f"FLOPs and other computed costs are unknown: computing them raised {message.reason}",
+                )
             elif isinstance(message, Failure):
                 session.keep_failure(message)
 

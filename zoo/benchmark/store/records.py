@@ -27,7 +27,10 @@ class ScoreFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingFacts:
-    """What the table shows of training a model once. A trivial baseline (which is not a neural network) has only `scores`."""
+    """What the table shows about one training run of a model.
+
+    A trivial baseline (which is not a neural network) has only `scores`.
+    """
 
     scores: ScoreFacts
     classes: tuple[str, ...] = ()
@@ -91,7 +94,7 @@ class StoredGroup:
 
     Attributes:
         number: the number of the group in its run.
-        trials: the keys of the trials, including those of the baseline and its control.
+        trials: the keys of the trials, including those of the baseline and its copy (the control).
         stopped: why the rounds ended, a `StopReason`; None if they have not ended.
         environment: the environment (machine and software) in which the rounds were measured; None before the first round.
         environment_id: the id of `environment` in the store.

@@ -67,7 +67,7 @@ class Store:
 
     @contextmanager
     def reading(self, run: int | None = None) -> Iterator[None]:
-        """If invalid stored values cause an error in the `with` block, raise a `StoreError` that names the run instead.
+        """If invalid stored values cause an error in the `with` block, convert it to a `StoreError` that names the run.
 
         Args:
             run: the run to name; by default the run that was read last.
@@ -293,7 +293,7 @@ class Store:
             )
 
     def stop_group(self, run: int, group: int, environment: int | None, reason: str) -> None:
-        """Store why a group's rounds ended, and the id of the environment (machine) whose rounds are used in the results."""
+        """Store why the measurement of a group stopped, and the id of the environment (machine) whose rounds count."""
         with self._db.transaction():
             statement = "UPDATE trial_group SET stopped = ?, environment = ? WHERE run = ? AND number = ?"
             self._db.execute(statement, (reason, environment, run, group))

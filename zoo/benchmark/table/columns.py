@@ -171,7 +171,7 @@ COLUMNS = (
     _interval(
         "busy",
         "busy ms",
-        "time that the device worked: the CPU time of all threads, or the time between two events on an accelerator",
+        "time that the device worked: the CPU time of all threads or, on an accelerator, the time between two timing events",
     ),
     _number("throughput", "images/s", "images_per_second", 1, 1, more=True),
     _interval(
@@ -262,7 +262,7 @@ COLUMNS = (
         cell=lambda row: row.quality.format() if row.quality else "-",
         value=lambda row: row.miou,
         smaller_is_better=False,
-        legend="mean intersection over union on the test part after training: mean ± standard deviation over the seeds",
+        legend="mean intersection over union on the test split after training: mean ± standard deviation over the seeds",
     ),
     Column(
         name="quality_difference",

@@ -264,8 +264,8 @@ def peak_legend(table: Results) -> str:
 def intervals_note(table: Results) -> str:
     """Return a sentence that states the confidence level of the intervals."""
     looks = any(isinstance(run.config.get("rounds"), dict) for run in table.runs)
-    ended = ", also if a check of the intervals ended the rounds (the level of each check is higher)" if looks else ""
-    return f"Intervals hold with 95 %{ended}."
+    ended = ", even if a check of the intervals ended the rounds (the level of each check is higher)" if looks else ""
+    return f"Each interval has a confidence level of 95 %{ended}."
 
 
 def quality_notes(table: Results) -> list[str]:
@@ -282,7 +282,7 @@ def quality_notes(table: Results) -> list[str]:
             which = f"run {run.id}: " if len(table.runs) > 1 else ""
             budget = format_budget(config, qualities)
             notes.append(
-                f"{which}mIoU on the test part of {names[run.id]}: {budget}, {config['seeds']} seeds; the look-up by color "
+                f"{which}mIoU on the test split of {names[run.id]}: {budget}, {config['seeds']} seeds; the look-up by color "
                 "and the majority class are not neural networks, so every model should score above them"
             )
     if len({data_content(run) for run in table.runs if run.id in names}) > 1:

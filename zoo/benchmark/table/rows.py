@@ -123,7 +123,7 @@ class Row:
 
     @property
     def miou(self) -> float | None:
-        """The mean intersection over union on the test part of the data, averaged over the seeds."""
+        """The mean intersection over union on the test split of the data, averaged over the seeds."""
         return self.quality.mean if self.quality else None
 
     @property
@@ -148,7 +148,7 @@ class Check:
 
     @property
     def is_off(self) -> bool:
-        """Whether the interval excludes 1, so that small differences in this group cannot be trusted."""
+        """Whether the interval excludes 1. If so, small differences in this group cannot be trusted."""
         return not self.ratio.low <= 1 <= self.ratio.high
 
 

@@ -178,7 +178,7 @@ class RayExecutor:
                 yield slot.job, Failure(trial=slot.trial, kind="out of memory", error=error)
                 return
             self._environments[slot.node] = {}
-            lost = f"Lost during '{slot.doing}': {slot.job.trials[0]}, which is measured elsewhere."
+            lost = f"Lost during '{slot.doing}': the job that measured {slot.job.trials[0]}. It is measured elsewhere."
             self._say(f"{lost} {slot.name} is not used again: {_describe_error(cause)}")
         else:
             self._running[stream] = slot  # last, so that messages of the other machines are received first
