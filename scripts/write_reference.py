@@ -59,7 +59,10 @@ def main() -> None:
 def cli_page() -> str:
     """Return the page that describes all commands with their arguments and options."""
     command = [sys.executable, "-m", "typer", "zoo.cli", "utils", "docs", "--name", "zoo", "--title", "Command line"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    page = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    # In lists of commands, typer cuts off each summary after 45 characters. Insert the first sentence of the command's help.
+    sentences = dict(re.findall(r"^##+ `(?:\S+ )+(\S+)`\n\n(.*?[.])\s", page, re.M | re.S))
+    return re.sub(r"^\* `(\S+)`: .*\.\.\.$", lambda entry: f"* `{entry[1]}`: {sentences[entry[1]]}", page, flags=re.M)
 
 
 def yaml_page() -> str:

@@ -142,6 +142,13 @@ def test_the_page_of_yaml_explains_every_key(tmp_path):
     assert unexplained == []
 
 
+def test_the_page_of_commands_cuts_off_no_summary():
+    reference = SimpleNamespace(**runpy.run_path(str(ROOT / "scripts/write_reference.py")))
+    summaries = re.findall(r"^\* `[a-z]\S*`: (.*)$", reference.cli_page(), re.MULTILINE)
+    assert len(summaries) > 15
+    assert [summary for summary in summaries if not summary.endswith(".") or summary.endswith("...")] == []
+
+
 def test_every_page_is_in_the_sites_navigation_and_leads_to_pages_of_the_site_alone():
     config = (ROOT / "zensical.toml").read_text(encoding="utf-8")
     pages = [*(ROOT / "docs").rglob("*.md")]

@@ -162,7 +162,7 @@ def _is_process_output() -> bool:
 
 
 def _flush_strays(output: TextIO) -> None:
-    """Flush the output buffers of Python and of C. Call it while descriptor 1 still leads to standard error."""
+    """Flush the output buffers of Python and of C. Call it while descriptor 1 still refers to standard error."""
     with suppress(OSError, ValueError):  # a plugin has closed the stream
         output.flush()
     with suppress(OSError, TypeError, AttributeError):

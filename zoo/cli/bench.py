@@ -65,7 +65,7 @@ def bench(
     With --quality, the table has the mIoU of each pairing after training, over several seeds.
 
     A pairing that fails, or that cannot be trained with any seed, has a row with the error. The last line counts such pairings.
-    Exit status 1: all pairings failed.
+    The exit status is 1 if all pairings failed.
     """
     from zoo.benchmark import bench as run_bench
     from zoo.benchmark import load_config

@@ -22,7 +22,8 @@ def compare(
     by: Annotated[
         Literal["ratio", "latency"] | None,
         typer.Option(
-            help="Compare the ratio to the baseline, in which the machine's speed cancels out, or the latency itself.",
+            help="'ratio': compare the times divided by the baseline's time, so that the machine's speed cancels out. "
+            "'latency': compare the times themselves.",
             show_default="ratio, if both runs have the baseline",
         ),
     ] = None,
@@ -43,7 +44,8 @@ def compare(
 ) -> None:
     """Compare two runs trial by trial: what became slower or faster, what changed in size, what fails now.
 
-    Exit status 1: with --fail-if-slower, a trial is slower by more than SHARE over its whole interval, or fails only in RUN_B.
+    With --fail-if-slower, the exit status is 1 if a trial is slower by more than SHARE (even at the lower end of the 95 %
+    interval), or if a trial fails in RUN_B only.
     """
     from zoo.benchmark.analysis.compare import compare as compare_runs
     from zoo.benchmark.analysis.compare_document import document, format_trial

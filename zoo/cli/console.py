@@ -50,7 +50,7 @@ FormatOption = Annotated[
     Format | None,
     typer.Option("--format", "-f", help="The format of the table.", show_default="table, or by --output's suffix"),
 ]
-LegendOption = Annotated[bool, typer.Option("--legend", help="Below the table, explain its columns.")]
+LegendOption = Annotated[bool, typer.Option("--legend", help="Add an explanation of the columns below the table.")]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="Also write the table to this file.", show_default=False)
 ]
@@ -73,7 +73,7 @@ def _complete_decoder(incomplete: str) -> list[str]:
 
 
 def complete_id(incomplete: str) -> list[str]:
-    """Return the ids of encoders and decoders that begin with a text, for completion in the shell."""
+    """Return the ids of encoders and decoders that begin with the typed text, for completion in the shell."""
     return _complete_encoder(incomplete) + _complete_decoder(incomplete)
 
 

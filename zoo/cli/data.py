@@ -38,15 +38,16 @@ def check(
         Path,
         typer.Argument(
             metavar="FOLDER|CONFIG",
-            help="A folder with images/ and masks/, or with these two in train/, ...; or the YAML file of a training run.",
+            help="A folder with images/ and masks/; a folder with train/, validation/ and test/, each with these two; or the "
+            "YAML file of a training run.",
         ),
     ],
     sheet: Annotated[Path, typer.Option(help="The file of the contact sheet.")] = Path("contact-sheet.png"),
 ) -> None:
     """Read every image and mask of a folder, report what they contain and what is wrong, and draw a contact sheet.
 
-    A YAML file also defines what the values of the masks mean, so the check then reports everything that training would refuse.
-    Exit status 1: something is wrong.
+    If you pass the YAML file of a training run, the check also knows what the mask values mean, and reports everything that
+    training would refuse. The exit status is 1 if something is wrong.
     """
     from zoo.common.grid import Grid, GridRow, Heading
     from zoo.data.folders.open_folder import FolderSamples, data_from_report
@@ -69,7 +70,7 @@ def check(
             if settings:
                 crop_size(opened, settings)
             elif opened.size is None:
-                notes = (*notes, "images differ in size, so training needs the setting size, the side of the crops")
+                notes = (*notes, "images differ in size, so training needs the setting `size`, the side length of the crops")
         except DataError as cause:
             problems = (str(cause),)
     facts = {
@@ -81,7 +82,7 @@ def check(
     headings = (Heading(text="folder"), Heading(text=str(folder), can_wrap=True))
     show_parts(Grid(headings=headings, sections=(tuple(GridRow(cells=cells) for cells in facts.items()),)))
     if len(report.channels) == 1:
-        show_parts(_bands_table(report, pairs, "training part" if scaling else "all images"))
+        show_parts(_bands_table(report, pairs, "training split" if scaling else "all images"))
     if scaling:
         answer(scaling)
     if total := sum(report.values.values()):
@@ -145,7 +146,7 @@ def _bands_table(report: FolderReport, pairs: Iterable[Pair], title: str) -> Gri
 
 
 def _describe_scaling(data: SegmentationData) -> str:
-    """Return a text that says which pixel values become 0 and 1, and how training then normalizes the pixels."""
+    """Return text that says which pixel values become 0 and 1, and how training then normalizes the pixels."""
     from zoo.data.value_ranges import format_range
 
     if data.value_range is None:

@@ -24,7 +24,8 @@ def _make_pairing(
     encoder: EncoderArgument,
     decoder: DecoderArgument,
     levels: Annotated[
-        int | None, typer.Option(help="How many strides to use, counted from the finest.", show_default="all")
+        int | None,
+        typer.Option(help="How many of the encoder's feature maps to use, finest first (one per stride).", show_default="all"),
     ] = None,
     image_size: Annotated[
         str | None, typer.Option(metavar="HxW", help="The size of the images.", show_default="may vary")

@@ -36,10 +36,12 @@ def export_model(
     size: Annotated[
         str | None,
         typer.Option(
-            metavar="HxW|N", help="The image size, if the file takes only one.", show_default="the model's own, or 256x256"
+            metavar="HxW|N",
+            help="The image size, if the file is for a single size.",
+            show_default="the model's own, or 256x256",
         ),
     ] = None,
-    fixed: Annotated[bool, typer.Option("--fixed", help="Write a file for only one size.")] = False,
+    fixed: Annotated[bool, typer.Option("--fixed", help="Write a file for a single size.")] = False,
     normalize: Annotated[
         bool,
         typer.Option("--normalize", help="Write a file that takes pixels and normalizes them itself."),
@@ -48,15 +50,15 @@ def export_model(
         float, typer.Option(help="The largest accepted error, relative to the model's largest output.")
     ] = EXPORT_TOLERANCE,
     timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="The time limit for a file for all sizes.")
+        float, typer.Option(metavar="SECONDS", help="The time limit for writing a file for all sizes.")
     ] = EXPORT_TIMEOUT,
     plugin: PluginOption = None,
 ) -> None:
     """Write a trained model as ONNX, torch.export or OpenVINO, for any batch, height and width.
 
-    The file is run at sizes that were not used for the export, and its output is compared with the model's. If a file for all
-    sizes cannot be made, the file takes only one size, and its name contains this size. Exit status 2: the output differs by
-    more than the tolerance, and the file was not kept.
+    The file is run at sizes that were not used for the export, and its output is compared with the model's. If zoo cannot write
+    a file for all sizes, it writes a file for a single size, and puts this size in the file's name. If the output differs by
+    more than the tolerance, the file is not kept, and the exit status is 2.
     """
     from zoo.checkpoints.loading import load
     from zoo.inference.exporting import FORMATS, export

@@ -32,11 +32,11 @@ def export_results(
         typer.Option("--output", "-o", help="The file to write; required for Parquet.", show_default="the standard output"),
     ] = None,
     samples: Annotated[
-        bool, typer.Option("--samples", help="Write the raw samples, one per trial and round, instead of the rows.")
+        bool, typer.Option("--samples", help="Write the raw measurements, one per trial and round, instead of the rows.")
     ] = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Write the rows of some runs with all columns, or their raw samples, as CSV, JSON or Parquet."""
+    """Write the rows of runs, with all columns, as CSV, JSON or Parquet. With --samples, write the raw measurements instead."""
     from zoo.benchmark.analysis.selection import select_runs
     from zoo.benchmark.table.export import exported_rows, exported_samples
     from zoo.benchmark.table.table import table_of

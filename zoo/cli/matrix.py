@@ -39,7 +39,7 @@ def matrix(
             min=0, metavar="SECONDS", help="The time limit for one pairing; a pairing that exceeds it counts as failed."
         ),
     ] = 300,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Build every pairing again.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Build every pairing, even if an earlier run built it.")] = False,
     cache: Annotated[
         Path | None,
         typer.Option(help="The SQLite file in which results are stored.", show_default="in the user's cache folder"),
@@ -48,8 +48,8 @@ def matrix(
 ) -> None:
     """Build every encoder with every decoder on the meta device, and show which pairings work, and through which adapters.
 
-    The cell of a pairing that fails shows the error. Pairings that an earlier run built are not built again. Exit status 1: all
-    pairings failed.
+    The cell of a pairing that fails shows the error. Pairings that an earlier run built are not built again. The exit status is
+    1 if all pairings failed.
     """
     from zoo.benchmark.matrix import matrix as run_matrix
 

@@ -1,4 +1,4 @@
-"""The command `zoo predict`: predict images and write their masks."""
+"""The command `zoo predict`: predict masks of images, and write them to files."""
 
 from __future__ import annotations
 
@@ -33,12 +33,18 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, and folders of images.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the masks.")],
     tile: Annotated[
-        str, typer.Option(help="The side of a tile in pixels, 'auto' (tiles for more than 2048x2048), or 'none'.")
+        str,
+        typer.Option(
+            help="The side of a tile in pixels. 'auto' uses tiles only for images of more than 2048x2048 pixels. 'none' uses "
+            "no tiles."
+        ),
     ] = "auto",
     overlap: Annotated[
         int | None, typer.Option(help="The overlap of neighboring tiles, in pixels.", show_default="a fourth of a tile")
     ] = None,
-    batch: Annotated[int, typer.Option(help="How many tiles, or images of one size, to predict together.")] = 1,
+    batch: Annotated[
+        int, typer.Option(help="The batch size: how many tiles, or images of the same size, the model receives at once.")
+    ] = 1,
     flips: Annotated[Flips, typer.Option(help="Average over the image and its mirror images.")] = "none",
     precision: Annotated[Precision, typer.Option(help="The data type for the computation.")] = "float32",
     device: Annotated[
@@ -46,16 +52,18 @@ def predict(
     ] = "auto",
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write NAME-probabilities.npy.")] = False,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write NAME-overlay.jpg, the mask over the image.")] = False,
-    existing: Annotated[Existing, typer.Option(help="What to do if a result of an image already exists.")] = "error",
+    existing: Annotated[
+        Existing, typer.Option(help="What to do with an image if one of its output files already exists.")
+    ] = "error",
     any_size: Annotated[
         bool, typer.Option("--any-size", help="Also read images of more than 89 million pixels, if you trust the files.")
     ] = False,
     plugin: PluginOption = None,
 ) -> None:
-    """Predict images and write a mask for each: a PNG with a palette, whose pixels are class indexes.
+    """Predict a mask for each image, and write it as a PNG with a palette. Its pixels are class indexes.
 
-    The mask of a GeoTIFF is a GeoTIFF with the same georeference. Images that fail are reported at the end, with exit
-    status 2; all others are predicted.
+    The mask of a GeoTIFF is a GeoTIFF with the same georeference. An image that fails does not stop the command: the failed
+    images are reported at the end, and the exit status is 2.
     """
     from zoo.inference.prediction.output_paths import plan_outputs
     from zoo.inference.prediction.predictor import Predictor
@@ -116,7 +124,7 @@ def _show_result(result: PredictedFiles, num_skipped: int, output: Path) -> None
         reasons = list(result.failed.values())
         more = [f"... and {len(reasons) - MAX_FAILURES} more"] if len(reasons) > MAX_FAILURES else []
         lines = (f"  {line}" for line in (*reasons[:MAX_FAILURES], *more))
-        fail("\n".join([f"{_count(len(reasons), 'image')} could not be predicted:", *lines]), 2)
+        fail("\n".join([f"The masks of {_count(len(reasons), 'image')} could not be predicted:", *lines]), 2)
 
 
 def _count(number: int, noun: str) -> str:

@@ -37,14 +37,15 @@ def recommend(
     min_throughput: Annotated[str | None, typer.Option(metavar="30", help="Minimum images/s.", show_default=False)] = None,
     min_quality: Annotated[str | None, typer.Option(metavar="0.7", help="Minimum mIoU.", show_default=False)] = None,
     maximize: Annotated[
-        str, typer.Option(metavar="throughput|miou", help="What to maximize: the best pairings come first.")
+        str, typer.Option(metavar="throughput|miou", help="What to rank the pairings by, best first.")
     ] = "throughput",
     format: Annotated[Format, typer.Option("--format", "-f", help="The format of the answer.")] = "table",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Recommend the measured pairings that meet all given limits, with the code to build each. Show what each limit excludes.
 
-    A pairing meets a limit only if the whole interval of its measurement does. Exit status 1: no pairing meets all limits.
+    A pairing meets a limit only if the whole 95 % interval of its measured value is within the limit. The exit status is 1 if
+    no pairing meets all limits.
     """
     from zoo.benchmark.analysis.recommend import LIMITS
     from zoo.benchmark.analysis.recommend import recommend as recommend_pairings

@@ -17,7 +17,7 @@ __all__: list[str] = []
 def schema(
     kind: Annotated[
         Literal["pairing", "bench", "train"],
-        typer.Argument(help="The file for `zoo.Pairing.from_yaml`, for `zoo bench` or for `zoo train`."),
+        typer.Argument(help="Which schema: pairing (for `zoo.Pairing.from_yaml`), bench or train."),
     ],
 ) -> None:
     """Print the JSON schema of a kind of YAML file. An editor uses it to complete keys and to underline mistakes.

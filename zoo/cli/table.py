@@ -31,7 +31,7 @@ def table(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="Sort by this column, or by several, separated by commas; -COLUMN sorts in descending order.",
+            help="Sort by this column, or by several columns, separated by commas; -COLUMN sorts in descending order.",
             show_default="as measured",
         ),
     ] = None,
@@ -39,7 +39,8 @@ def table(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="Show these columns, separated by commas, or 'all'; an unknown name lists all names.",
+            help="Show these columns, separated by commas, or 'all'. To see the names of all columns, pass an unknown one, "
+            "such as '?'.",
             show_default="the usual ones",
         ),
     ] = None,
@@ -47,7 +48,8 @@ def table(
         list[str] | None,
         typer.Option(
             metavar="CONDITION",
-            help="Show only rows that meet this, such as 'latency<20ms', 'decoder~unet*', 'mode=training'; may be repeated.",
+            help="Show only rows that meet the condition, such as 'latency<20ms', 'decoder~unet*', 'mode=training'; may be "
+            "repeated.",
             show_default="all",
         ),
     ] = None,
@@ -55,7 +57,8 @@ def table(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="Show only rows that no other row of their block beats in all of these columns, such as latency,memory.",
+            help="Show only the Pareto front for these columns, such as latency,memory. A row is left out if another row of "
+            "the same run, mode, batch, size and dtype is at least as good in all of these columns, and better in one.",
             show_default="all",
         ),
     ] = None,
@@ -66,7 +69,7 @@ def table(
 ) -> None:
     """Show the table of measured runs, or selected rows and columns of it.
 
-    Exit status 1: no row meets the conditions.
+    The exit status is 1 if no row meets the conditions.
     """
     from zoo.benchmark.analysis.conditions import explain_no_match, filter_rows, parse_conditions
     from zoo.benchmark.analysis.pareto import pareto_rows

@@ -154,7 +154,7 @@ def _default_folder_name(what: str, arguments: dict[str, Any]) -> str:
 
 
 def _parse_setting(text: str) -> tuple[str, Any]:
-    """Return the name and the value of a text NAME=VALUE. The value is parsed as YAML."""
+    """Return the name and the value in NAME=VALUE. The value is parsed as YAML."""
     from zoo.common.configuration import read_value
     from zoo.errors import OptionError
 
@@ -173,7 +173,7 @@ def _show_result(result: TrainResult) -> None:
     iou = [("-" if value is None else f"{value:.3f}") for value in result.test.iou]
     averages = {"mean IoU": result.test.miou, "mean Dice": result.test.dice, "accuracy": result.test.accuracy}
     table = Grid(
-        headings=(Heading(text="test part"), Heading(text="IoU", is_number=True)),
+        headings=(Heading(text="test split"), Heading(text="IoU", is_number=True)),
         sections=(
             tuple(GridRow(cells=cells) for cells in zip(result.classes, iou, strict=True)),
             tuple(GridRow(cells=(name, f"{value:.3f}")) for name, value in averages.items()),

@@ -21,7 +21,7 @@ def new(
         Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="A new or empty folder.", show_default="./NAME")
     ] = None,
 ) -> None:
-    """Write a plugin with a new decoder or encoder: a small distribution that can be installed, works, and has tests."""
+    """Write a plugin with a new decoder or encoder: a small package that can be installed, works, and has tests."""
     from zoo.cli.new.distribution import write_distribution
 
     folder = output or Path(name)
