@@ -25,8 +25,8 @@ class Ladder:
     map, which has a size but no channels, stands for the image and for each level that the pyramid does not have.
 
     Attributes:
-        coarsest: the level of the last map. Its stride is 2**coarsest, so `coarsest` doublings lead from its size to
-            the image's size.
+        coarsest: the level of the last map. Its stride is 2**coarsest, so its size doubled `coarsest` times is the image's
+            size.
         channels: the number of channels of each level, as smp's decoders expect it: 3 for the image, and 0 for a missing level.
     """
 

@@ -16,8 +16,8 @@ BSD = "BSD-3-Clause"
 CHANNELS = zoo.plugin.Option(
     name="channels",
     default=None,
-    summary="width of each step, coarse to fine; by default 256, 128, 64, 32, 16 (with fewer steps, the first of these numbers "
-    "are left out)",
+    summary="width of each upsampling step, coarse to fine; by default 256, 128, 64, 32, 16 (with fewer steps, the first of "
+    "these numbers are left out)",
 )
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 BOTH = (True, False)

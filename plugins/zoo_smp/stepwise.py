@@ -42,7 +42,10 @@ class Stepwise(SmpHead):
 
 
 class DecoderBlock(nn.Module):
-    """A step of smp's U-Net++ that also accepts maps without channels, which stand for levels missing from the pyramid."""
+    """An upsampling step of smp's U-Net++.
+
+    It also accepts maps without channels, which stand for levels missing from the pyramid.
+    """
 
     def __init__(self, block: Any) -> None:
         super().__init__()

@@ -219,8 +219,8 @@ def _load(built: zoo.SegmentationModel, source: nn.Module, named: str) -> None:
         zoo.load_weights(built, state)
     except zoo.errors.WeightsError as cause:
         raise zoo.errors.WeightsError(
-            f"zoo.from_smp: smp's {named} was built with options that no pairing has, or was changed afterwards. {cause} "
-            "The model was not converted."
+            f"zoo.from_smp: smp's {named} was built with options that zoo does not support, or was modified after it was "
+            f"built. {cause} The model was not converted."
         ) from cause
 
 

@@ -32,8 +32,7 @@ class ConvNormReLU(nn.Sequential):
 class UpsampledConvNormReLU(nn.Sequential):
     """`ConvNormReLU` on the concatenation of a skip and a map that is upsampled to the skip's size (nearest).
 
-    The map's part of the convolution is computed before the upsampling, at the map's own lower resolution, where this is
-    faster.
+    If this is faster, the map's part of the convolution is computed before the upsampling, at the map's lower resolution.
 
     Shapes: x (N, up_channels, h, w), skip (N, skip_channels, H, W) or None -> (N, out_channels, H, W).
     """
@@ -52,7 +51,7 @@ class UpsampledConvNormReLU(nn.Sequential):
 
 
 class DecoderBlock(nn.Module):
-    """One step of the decoder: x (N, in_channels, h, w), skip (N, skip_channels, H, W) or None -> (N, out_channels, H, W)."""
+    """An upsampling step: x (N, in_channels, h, w), skip (N, skip_channels, H, W) or None -> (N, out_channels, H, W)."""
 
     def __init__(
         self, in_channels: int, skip_channels: int, out_channels: int, *, norm: str, attention: str | None, interpolation: str
@@ -86,9 +85,9 @@ class DecoderBlock(nn.Module):
 class Unet(SmpHead, ExpandingPath):
     """The U-Net decoder of segmentation_models_pytorch (Iakubovskii; after Ronneberger et al. 2015, arXiv:1505.04597).
 
-    With smp's weights, the decoder returns smp's output. Its state dict has smp's keys. There is one step for each factor of
-    two from the coarsest map to the image's resolution. If the pyramid has no map with the stride of a step's output, the step
-    has no skip.
+    With smp's weights, the decoder returns smp's output. Its state dict has smp's keys. There is one upsampling step for each
+    factor of two from the coarsest map to the image's resolution. If the pyramid has no map with the stride of a step's output,
+    the step has no skip.
 
     Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, out_channels, H, W).
 

@@ -31,9 +31,9 @@ INDEXING = tuple(getattr(torch.ops.aten, name) for name in ("index", "index_sele
 def describe(architecture: str) -> dict[str, Any]:
     """Measure one architecture, on the meta device if possible, and return its entry in index.json.
 
-    An architecture is measured with real tensors if it does not run on the meta device, or if it uses the values of a tensor as
-    indexes into another tensor (for example, relative positions). The meta device would not report an index that is out of
-    bounds.
+    An architecture is measured on the CPU, with tensors that have values, if it does not run on the meta device, or if it uses
+    the values of a tensor as indexes into another tensor (for example, relative positions). The meta device would not report an
+    index that is out of bounds.
 
     The entry has these keys. A key other than `maps` and `size` is left out if it has its default value.
 
@@ -214,20 +214,20 @@ def _unusable(architecture: str, reason: str) -> zoo.errors.OptionError:
 
 
 class Indexing(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """A mode that detects whether one of the operations `INDEXING` runs while the mode is active."""
+    """A mode that detects whether any operation in `INDEXING` runs while the mode is active."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.is_found = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation, and record whether it is one of `INDEXING`."""
+        """Run the operation, and record whether it is one of those in `INDEXING`."""
         self.is_found = self.is_found or func.overloadpacket in INDEXING
         return func(*args, **(kwargs or {}))
 
 
 def _make_real(network: Any) -> Any:
-    """Move a network from the meta device to the CPU, since it needs actual tensor values, and fill its tensors with zeros."""
+    """Move a network whose forward cannot run on the meta device to the CPU, and fill its tensors with zeros."""
     network.to_empty(device="cpu")
     for tensor in (*network.parameters(), *network.buffers()):
         tensor.data.zero_()

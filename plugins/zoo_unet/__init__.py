@@ -10,8 +10,8 @@ OPTIONS = (
     zoo.plugin.Option(
         name="channels",
         default=None,
-        summary="width of each step, coarse to fine; by default 16 times the stride of the step's output, at most 256 "
-        "(256, 128, 64, 32, 16 for a pyramid of strides 2 to 32)",
+        summary="width of each upsampling step, coarse to fine; by default 16 times the stride of the step's output, at most "
+        "256 (256, 128, 64, 32, 16 for a pyramid of strides 2 to 32)",
     ),
     zoo.plugin.Option(
         name="norm",
@@ -20,7 +20,7 @@ OPTIONS = (
         choices=("batch", "group", "none"),
     ),
     zoo.plugin.Option(
-        name="dropout", default=0.0, summary="share of the channels that are dropped after each step during training"
+        name="dropout", default=0.0, summary="share of the channels that are dropped after each upsampling step during training"
     ),
     zoo.plugin.Option(
         name="head_kernel_size", default=3, summary="kernel size of the convolution that computes the logits", choices=(3, 1)

@@ -62,7 +62,7 @@ class UNetBasic(ExpandingPath):
         channels: the number of output channels of each upsampling step, coarse to fine. The default is 16 times the stride of
             the step's output, at most 256.
         norm: "batch", "group" or "none".
-        dropout: the share of the channels that are dropped after each step during training.
+        dropout: the share of the channels that are dropped after each upsampling step during training.
         head_kernel_size: the kernel size of the convolution that computes the logits, 3 or 1. The paper uses size 1 on
             64 channels. On the 16 channels that this decoder has by default, size 3 (as in smp's Unet) reaches a higher mIoU
             than size 1 after a short training run: see the docs on quality.
