@@ -5,9 +5,9 @@
     python benchmarks/coverage.py --encoders 'convnext*' # some architectures
 
 Each pairing is built on the meta device, which computes shapes without values. If an architecture needs the values, it is built
-with real tensors, in a separate process. Each pairing runs at the architecture's own image size. It also runs at 225x301, for
-which it is built again with `image_size=(225, 301)` if necessary. A pairing passes if it returns one logit map of the image's
-size. To save time, decoders that use the same feature maps share one encoder.
+on the CPU, in a separate process. Each pairing runs at the architecture's own image size. It also runs at 225x301, for which it
+is built again with `image_size=(225, 301)` if necessary. A pairing passes if it returns one logit map of the image's size. To
+save time, decoders that use the same feature maps share one encoder.
 
 For comparison, smp's own models are built and run in the same way, at two sizes: the architecture's own size, rounded up to a
 multiple of 32; and 225x301. By default, smp.Unet runs with every architecture.
@@ -135,7 +135,7 @@ def _one_thread() -> None:
 def _measured(name: str, decoders: str) -> list[Row]:
     """Return the rows of an architecture.
 
-    If the meta device cannot run all of its models, they all run again with real tensors in a separate process.
+    If the meta device cannot run all of its models, they all run again on the CPU, in a separate process.
     """
     rows = list(_rows_of(name, decoders, "meta"))
     if any("meta tensor" in row["error"] for row in rows):
@@ -143,7 +143,7 @@ def _measured(name: str, decoders: str) -> list[Row]:
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         if answer.returncode == 0:
             return json.loads(answer.stdout)  # type: ignore[no-any-return]
-        rows = [{**row, "error": f"{row['error']}; with real tensors: exit status {answer.returncode}"} for row in rows]
+        rows = [{**row, "error": f"{row['error']}; on the CPU: exit status {answer.returncode}"} for row in rows]
     return rows
 
 

@@ -211,7 +211,7 @@ def format_summary(rows: dict[str, list[Row]], num_encoders: int, decoder: str) 
     """Return the summary as Markdown: the counts, and the name and error of each failure."""
     missing = num_encoders - len(rows)
     count = f"{len(rows):,} of {num_encoders:,}" if missing else f"{num_encoders:,}"
-    lines = [f"# On real tensors: {count} encoders x {decoder}", "", f"Measured with {format_versions()}.", ""]
+    lines = [f"# On random images: {count} encoders x {decoder}", "", f"Measured with {format_versions()}.", ""]
     lines += [f"Not measured yet: {missing:,}.", ""] if missing else []
     lines += ["| size | passed | failed |", "| --- | ---: | ---: |"]
     every = [row for each in rows.values() for row in each]

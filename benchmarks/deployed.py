@@ -3,8 +3,8 @@
 Each pairing has random weights and random batch norm statistics. It is deployed for eager PyTorch with an example image of
 64x96. The output of the deployed model is compared with the original's output at 64x96, 65x97 and 127x64. If an encoder accepts
 only one size, the example and the compared images have that size. The table shows the largest relative error, max|a - b| /
-max|b|. The exit status is 1 if an error is above 1e-4, if the model itself had to run instead of the program, or if the model
-could not be read as a graph.
+max|b|. The exit status is 1 if an error is above 1e-4, if the original model had to run instead of the deployed one, or if the
+model could not be captured as a graph.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def outcome(encoder: str, decoder: str) -> tuple[str, bool]:
         with torch.no_grad():
             errors.append(relative_error(deployed(image), model(image)))
     if deployed.fallbacks:
-        return f"left to the model at {', '.join(map(str, deployed.fallbacks))}", False
+        return f"the original model runs at {', '.join(map(str, deployed.fallbacks))}", False
     return f"{max(errors):.0e}", max(errors) < TOLERANCE
 
 

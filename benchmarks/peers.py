@@ -291,9 +291,9 @@ def main() -> None:
     place = describe_environment(device)
     where = f"{place.processor}, {place.threads} threads" if device.type == "cpu" else place.device_name
     lines = [
-        f"**{where}, torch {torch.__version__}, smp {smp.__version__}, {asked.rounds} rounds.** "
-        f"Error that zoo.deploy accepts in inference: {asked.tolerance:g} in float32, {asked.coarse:g} in bfloat16, or "
-        "more, depending on the model's own error in TF32."
+        f"**{where}, torch {torch.__version__}, smp {smp.__version__}, {asked.rounds} rounds.** Largest error that zoo.deploy "
+        f"accepts in inference: {asked.tolerance:g} in float32 and {asked.coarse:g} in bfloat16; on CUDA, three times the "
+        "model's own error in TF32 if that is larger."
     ]
     tolerances = {"float32": asked.tolerance, "bfloat16": asked.coarse}
     for mode in asked.modes:

@@ -52,7 +52,7 @@ def worker(device: torch.device) -> str:
 
 
 def events(device: torch.device) -> str:
-    """Measure the time between two events of the accelerator. On a CPU, measure CPU time."""
+    """Time a few calls, both with the clock and with the device's timing events (on a CPU: with CPU time)."""
     timing = time_calls(_step(device), 3, device)
     if timing.busy_seconds is None:
         raise RuntimeError("the device's events report no time")

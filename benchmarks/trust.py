@@ -90,7 +90,7 @@ def main() -> None:
             beside = {0: "nothing else running", 1: "a busy second process", 2: "two busy processes"}[others]
             clock, busy = row.ratio.format(), row.busy_ratio.format()
             lines.append(
-                f"- A model that runs its forward pass twice, beside {beside}: by the clock {clock} times as long, in CPU time "
+                f"- A model that runs its forward pass twice, with {beside}: by the clock {clock} times as long, in CPU time "
                 f"{busy}; flags: {'; '.join(row.flags) or 'none'}."
             )
             print(lines[-1], flush=True)
