@@ -13,7 +13,7 @@ For comparison, smp's own models are built and run in the same way, at two sizes
 multiple of 32; and 225x301. By default, smp.Unet runs with every architecture.
 
 With `--decoders smp`, all twelve of smp's models run, but only with the first architecture of each timm family. To save time,
-zoo's pairings then run at 225x301 for these first architectures only.
+all of zoo's pairings still run at the architecture's own size, but only those of these first architectures also run at 225x301.
 
 An interrupted run continues where it stopped: the rows of an architecture are saved in results/ as soon as they are measured.
 Rows are measured again if the versions of the libraries or zoo's code have changed.

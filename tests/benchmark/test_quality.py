@@ -371,7 +371,7 @@ def test_a_decoder_of_this_process_alone_is_trained_in_it(tmp_path, fresh_regist
         ({"quality": {"data": "nowhere"}}, "nowhere is not a folder, a task or a data set of torchvision"),
         ({"quality": {"data": "squares", "budget": 0}}, "a number of steps, such as 300, or of minutes"),
         ({"quality": {"data": "squares", "budget": "2 hours"}}, "a number of steps, such as 300, or of minutes"),
-        ({"quality": {"data": "squares", "epochs": 3}}, "epochs is not a key of a benchmark's quality; set quality.budget"),
+        ({"quality": {"data": "squares", "epochs": 3}}, "has no key epochs; set quality.budget"),
         ({"quality": {"data": "squares", "learning_rat": 1.0}}, "Did you mean 'learning_rate'"),
         ({"quality": {"budget": 3}}, "quality.data: this key is required"),
         ({"quality": {"data": {"source": "squares", "clases": ["a"]}}}, "Did you mean 'classes'"),
@@ -473,5 +473,5 @@ def test_the_settings_of_training_are_those_of_quality():
     settings = entry.settings(steps=5, seed=3, device="cpu")
     assert (settings.loss, settings.class_weights, settings.accumulation) == (options["loss"], "auto", 2)
     assert [each.class_path for each in settings.callbacks] == options["callbacks"]
-    with pytest.raises(ValidationError, match="init_from is not a key of a benchmark's quality"):
+    with pytest.raises(ValidationError, match="has no key init_from"):
         QualityEntry(data="texture-mosaic", init_from="model")

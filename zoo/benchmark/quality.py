@@ -76,9 +76,11 @@ class QualityEntry(TrainSettings):
         }
         for name, key in instead.items():
             if getattr(self, name) != TrainSettings.model_fields[name].default:
-                raise ValueError(f"{name} is not a key of a benchmark's quality; set {key} for the whole run instead")
+                raise ValueError(f"quality in the file of a benchmark has no key {name}; set {key} instead")
         if self.init_from is not None:
-            raise ValueError("init_from is not a key of a benchmark's quality, since one model's weights fit only one pairing")
+            raise ValueError(
+                "quality in the file of a benchmark has no key init_from, since one model's weights fit only one pairing"
+            )
         return self
 
     def with_budget(self) -> QualityEntry:

@@ -19,8 +19,8 @@ class SizePlan:
 
     Attributes:
         policy: the `size_policy` of the pairing: "auto", "pad", "resize" or "error".
-        sizes: the image sizes that need no padding or resizing, that is, those that the encoder built for this plan accepts. H
-            and W must also be multiples of the coarsest stride in use, unless the encoder accepts only one size.
+        sizes: the image sizes that need no padding or resizing, that is, those accepted by the encoder that is built for this
+            plan. H and W must also be multiples of the coarsest stride in use, unless the encoder accepts only one size.
         image_size: the size that is passed to the encoder's factory; None if no size is passed.
         asked: the `image_size` of the pairing; None if the size may vary.
     """

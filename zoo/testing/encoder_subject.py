@@ -76,7 +76,7 @@ class EncoderSubject(Subject):
         return plan_sizes(self.sizes, size_multiple=multiple, image_size=asked, policy="auto")
 
     def taken(self, size: Size) -> Size:
-        """Return the size at which the encoder receives an image of this size, after padding or resizing."""
+        """Return the size to which an image of this size is padded or resized before the encoder receives it."""
         return self.plan(size).fit(*size)[1]
 
     def build(

@@ -43,7 +43,7 @@ class StubDecoder(nn.Module):
         self.convs = nn.ModuleList(nn.Conv2d(entry.channels, 8, kernel_size=1) for entry in pyramid)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Return the sum, which has the size of the finest map."""
+        """Return the sum of the projected maps, at the size of the finest map."""
         maps = [conv(feature) for conv, feature in zip(self.convs, features, strict=True)]
         for entry in maps[1:]:
             maps[0] = maps[0] + F.interpolate(entry, size=maps[0].shape[-2:])

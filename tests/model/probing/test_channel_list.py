@@ -554,7 +554,9 @@ RESNET18 = [64, 64, 64, 128, 256, 512]
 )
 def test_a_list_that_says_nothing_of_the_maps_is_refused_though_all_fits(decoder, defaults, parameter):
     zoo.register_decoder("other", zoo.from_channels(decoder, **defaults))
-    with pytest.raises(zoo.errors.PluginError, match=f"takes the same maps for any list.*its first parameter, '{parameter}'"):
+    with pytest.raises(
+        zoo.errors.PluginError, match=f"accepts maps with the original channels.* first parameter, '{parameter}'"
+    ):
         zoo.build("resnet18", "other", classes=2)
 
 

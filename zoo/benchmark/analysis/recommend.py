@@ -192,7 +192,9 @@ def recommend(
 
 
 def parse_limit(name: str, value: str) -> Condition:
-    """Return a limit as a condition. If a row's value has an interval, the worse end of the interval must meet the condition.
+    """Parse an option such as `--max-latency 50ms` into a condition on rows.
+
+    If a row's value has an interval, the worse end of the interval must meet the condition.
 
     Raises:
         OptionError: the limit is unknown, or its value is not valid for the column.
@@ -219,7 +221,7 @@ def loosen(limit: Condition, row: Row) -> Condition:
 
 
 def _narrow(rows: Sequence[Row], name: str, value: str) -> list[Row]:
-    """Return the rows with this value of a fact. Raise an OptionError if there are no such rows."""
+    """Return the rows whose column `name` (or whose device) has this value. Raise an OptionError if there are no such rows."""
     fact, sign = (DEVICE, "~") if name == "device" else (FACTS[name], "=")
     condition = Condition(fact=fact, sign=sign, value=value, option=f"--{name}")
     kept = filter_rows(rows, [condition])

@@ -121,7 +121,7 @@ class _Inference:
 
 
 def _make_program(model: nn.Module, image: Tensor, trial: Trial) -> Program:
-    """Convert the model to a function of the trial's runtime. Raise an error if the function's output is too inaccurate."""
+    """Convert the model to a function that runs in the trial's runtime. Raise an error if its output is too inaccurate."""
     reference = reference_of(model, image, TOLERANCE, trial.dtype)
     if trial.runtime in ("compile", "cudagraphs"):  # the model itself, in the trial's memory format
         is_recorded = trial.runtime == "cudagraphs"

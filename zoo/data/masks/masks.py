@@ -41,7 +41,7 @@ class Mask:
     Attributes:
         pixels: integers (H, W), which are indexes if the file has a palette, or colors (H, W, 3), uint8.
         colors: the color that each number in the mask is displayed in; {} if numbers are displayed as gray levels.
-        repeated: the colors in `colors` that the palette of the file has for several numbers.
+        repeated: the colors that the file's palette assigns to more than one number.
         doubt: the name of the compression if it may have changed the pixels and the file does not record this; "" otherwise.
     """
 

@@ -55,5 +55,5 @@ def is_same(lengths: Sequence[int | torch.SymInt], others: Sequence[int | torch.
 
 
 def is_open(*lengths: int | torch.SymInt) -> bool:
-    """Return whether any length is variable in an export. Code must not base a decision on the value of such a length."""
+    """Return whether an export leaves any of these lengths variable. Do not branch on the value of such a length."""
     return any(isinstance(length, torch.SymInt) for length in lengths)

@@ -144,8 +144,8 @@ class ChannelListFactory:
             return
         first, *_ = self._signature.parameters
         raise PluginError(
-            f"{self.origin} takes the same maps for any list of channels. The list is passed to its first parameter, "
-            f"{first!r}, which does not set the channels of its maps. Pass it to the parameter that does: "
+            f"{self.origin} still accepts maps with the original channels when it is built for twice as many. So its first "
+            f"parameter, {first!r}, does not set the channels of its maps. Pass the list to the parameter that does: "
             "zoo.from_channels(lambda channels, **options: CLASS(PARAMETER=channels, **options))."
         )
 

@@ -59,7 +59,7 @@ def prune_unused(encoder: nn.Module, in_channels: int, image_size: Size | None =
 def _runs(
     encoder: nn.Module, in_channels: int, image_size: Size | None, called: set[str]
 ) -> Iterator[tuple[tuple[Size, bool], list[Tensor], dict[str, Tensor]]]:
-    """For each size that the encoder accepts, yield (size, on_meta), the encoder's maps, and the stand-ins of its parameters.
+    """For each size that the encoder accepts, yield (size, on_meta), the encoder's maps, and its parameters in this run.
 
     The encoder runs on tensors with values only if it accepts no size on the meta device. The paths of the submodules that the
     encoder calls are added to `called`.

@@ -255,7 +255,7 @@ class _MeasureWaiting(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Add up the times, and log the share of this step."""
+        """Add up the waiting and working times, and log the share of this step's time that was spent waiting."""
         now = time.perf_counter()
         worked = now - self._began
         if self._ended is not None:
