@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
+import time
 import unicodedata
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -230,3 +233,28 @@ def test_images_of_several_types_are_said(tmp_path):
     (tmp_path / "train" / "images" / "a.png").unlink()
     (note,) = open_data(tmp_path).notes
     assert "different dtypes" in note
+
+
+@pytest.fixture
+def switching_threads():
+    """Collect garbage after each allocation, and let another thread run meanwhile, as on a busy machine."""
+
+    def let_others_run(*_):
+        time.sleep(0)
+
+    threshold = gc.get_threshold()
+    gc.callbacks.append(let_others_run)
+    gc.set_threshold(1)
+    yield
+    gc.set_threshold(*threshold)
+    gc.callbacks.remove(let_others_run)
+
+
+@pytest.mark.usefixtures("switching_threads")
+def test_several_threads_read_numpy_files_at_the_same_time(tmp_path):
+    """In Python 3.11, `ast`, which NumPy parses headers with, may raise a SystemError if several threads use it at once."""
+    path = tmp_path / "a.npy"
+    np.save(path, PIXELS)
+    with ThreadPoolExecutor(8) as threads:
+        shapes = threads.map(lambda _: {read_array(path).shape for _ in range(200)}, range(8))
+        assert set.union(*shapes) == {PIXELS.shape}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -36,6 +37,11 @@ KEPT_MODES = ("L", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I", "F", "1", "LA")
 """Pillow's modes whose pixels are not converted; other modes (palettes, CMYK, YCbCr, Lab) become RGB."""
 LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "AVIF": "AVIF", "HEIF": "HEIF"}
 """Pillow's names of lossy formats, each with the name that messages use."""
+_NPY_HEADER = threading.Lock()
+"""Held while the header of a NumPy file is read.
+
+NumPy parses the header with `ast`. In Python 3.11, this sometimes fails with a SystemError if several threads do so at once.
+"""
 STEPS = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
 """The slice steps of rows and columns for each EXIF orientation. For 5 and above, rows and columns are swapped first."""
 
@@ -248,7 +254,8 @@ def _open_image(path: Path, tiff: Tiff | None) -> Iterator[Image.Image]:
 
 def _read_npy(path: Path) -> np.ndarray:
     try:
-        array: np.ndarray = open_memmap(path, mode="r")
+        with _NPY_HEADER:
+            array: np.ndarray = open_memmap(path, mode="r")
     except Exception as cause:  # NumPy may raise any exception: it evaluates the header, which may be broken
         raise DataError(f"{path} is not a readable .npy file of numbers: {cause}") from cause
     return array
