@@ -83,7 +83,8 @@ def test_other_colors_in_a_tiff_become_red_green_and_blue(predictor, tmp_path, m
     image = Image.fromarray(IMAGE).convert(mode)
     image.save(tmp_path / "image.tif")
     try:
-        Image.open(tmp_path / "image.tif").load()
+        with Image.open(tmp_path / "image.tif") as written:
+            written.load()
     except OSError:
         pytest.skip(f"Pillow {version('pillow')} does not read its own TIFFs of {mode}")
     assert is_taken_for(predictor, tmp_path / "image.tif", np.asarray(image.convert("RGB")))

@@ -72,8 +72,8 @@ def _keep_sizes_open() -> contextlib.AbstractContextManager[object]:
 def _round_up_exactly() -> Iterator[None]:
     """Let PyTorch compute `math.ceil(size / stride)` of a variable size with integers. It cannot simplify float expressions.
 
-    TensorFlow's "same" padding rounds in this way. With floats, the expressions of the sizes grow with each layer: tracing
-    `tf_efficientnet_lite0` with `unet-basic` took 213 s instead of 4 s.
+    TensorFlow's "same" padding rounds in this way. With floats, the expressions of the sizes grow with each layer, until tracing
+    takes minutes or fails.
     """
     plain = vars(CeilToInt)["eval"]
 
