@@ -72,7 +72,7 @@ def _keep_sizes_open() -> contextlib.AbstractContextManager[object]:
 def _round_up_exactly() -> Iterator[None]:
     """Let PyTorch compute `math.ceil(size / stride)` of a variable size with integers. It cannot simplify float expressions.
 
-    TensorFlow's "same" padding rounds in this way. With floats, the expressions of the sizes grow with each layer, until tracing
+    TensorFlow's "same" padding rounds in this way. With floats, the expressions of the sizes grow with each layer, and tracing
     takes minutes or fails.
     """
     plain = vars(CeilToInt)["eval"]
