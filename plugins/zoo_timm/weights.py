@@ -16,6 +16,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from torch.utils.hooks import RemovableHandle
 
 import zoo
+from zoo_timm.creating import create_on_meta
 from zoo_timm.packaged import PACKAGED, weights_file
 
 __all__ = ["Make", "from_hub", "match", "read"]
@@ -121,8 +122,7 @@ def _read_packaged(name: str) -> dict[str, Tensor]:
     """
     path = weights_file(name)
     given = zoo.read_state_dict(path)
-    with torch.device("meta"):
-        wanted = timm.create_model(name).state_dict()
+    wanted = create_on_meta(name, {}).state_dict()
     pairs = list(zip(wanted.items(), given.items(), strict=False))
     fits = len(wanted) == len(given) and all(
         key.rpartition(".")[2] == other.rpartition(".")[2] and tensor.shape == found.shape
