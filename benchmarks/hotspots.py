@@ -6,7 +6,8 @@ is its median over all runs. The training times are those of one step: the step 
 
 The rate of the convolutions (FLOPs per second) is compared with the rate of the fastest kernel that `zoo bench` knows (matrix
 products and large 3x3 convolutions), which is measured in the same process. The script also prints the time that all
-convolutions would take at the fastest kernel's rate. With this number of FLOPs, they can hardly take less.
+convolutions would take at the fastest kernel's rate. This is practically a lower bound for convolutions
+with this number of FLOPs.
 """
 
 from __future__ import annotations

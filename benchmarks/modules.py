@@ -135,7 +135,7 @@ def smp_encoders() -> Iterator[tuple[str, Maker]]:
 
 
 def try_all(makers: dict[str, Maker], place: Path) -> dict[str, Row]:
-    """Return the row of each module. A module is tried only if the file `place` has no row of it for the installed versions."""
+    """Return the row of each module. A module with a row for the installed versions in the file `place` is not tried again."""
     place.parent.mkdir(parents=True, exist_ok=True)
     rows: dict[str, Row] = {}
     if place.exists():

@@ -47,7 +47,8 @@ class Way:
     """One way to run a U-Net on a ResNet18.
 
     Attributes:
-        name: the library and, if several ways use it, what distinguishes the way: runtime, memory format or precision.
+        name: the library and, if several ways use it, what distinguishes this way from the others: runtime, memory format or
+            precision.
         step: a function that predicts once, or performs one training step.
         error: the difference from smp's result; None for a model with other weights.
         num_parameters: the number of the model's parameters.

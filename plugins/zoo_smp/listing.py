@@ -46,7 +46,7 @@ STEPWISE = zoo.Needs(min_levels=2, finest_stride=2)
 
 
 def are_counts(*values: object) -> bool:
-    """Return whether all values are whole numbers of at least 1, as numbers of channels and dilation rates must be."""
+    """Return whether all values are whole numbers of at least 1, which is required of channel counts and dilation rates."""
     return all(isinstance(value, int) and not isinstance(value, bool) and value >= 1 for value in values)
 
 

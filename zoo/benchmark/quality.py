@@ -149,7 +149,7 @@ class Quality:
         return f"{self.mean:.3f} ±{self.deviation:.3f}"
 
     def difference(self, other: Quality) -> Difference | None:
-        """Over the seeds that both have, return the mean of `self.miou - other.miou` and its confidence interval.
+        """Return the mean of `self.miou - other.miou` over the seeds in both results, with a confidence interval.
 
         Return None if they have no common seed.
         """

@@ -102,7 +102,7 @@ def rounds_plan(config: BenchConfig) -> RoundsPlan:
 
 
 def plan_of(config: Mapping[str, Any]) -> RoundsPlan:
-    """Return the same rule as `rounds_plan`, for a configuration in the form of a dictionary, as in the results store."""
+    """Return what `rounds_plan` returns, but for a configuration in the form of a dictionary, as it is in the results store."""
     rounds, budget = config["rounds"], config.get("budget", 0.0)
     if isinstance(rounds, Mapping):
         return RoundsPlan(minimum=rounds["min"], maximum=rounds["max"], target=rounds["target"], budget=budget)

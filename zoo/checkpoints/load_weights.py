@@ -80,7 +80,7 @@ def load_weights(
 
 
 def _match_model(model: SegmentationModel, state: Mapping[str, Tensor]) -> MatchedWeights:
-    """Match the whole model. If that fails, match one part after another, each to the remaining tensors."""
+    """Match the whole model. If that fails, match the parts one by one, each to the tensors that are left."""
     try:
         whole = match_weights(state, model.state_dict())
     except WeightsError as cause:

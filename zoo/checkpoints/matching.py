@@ -1,4 +1,4 @@
-"""Match the tensors of a file to those of a module: find the prefix of the names, compare shapes, and report differences."""
+"""Match the tensors of a file to those of a module: find the prefix of the file's names, compare shapes, report differences."""
 
 from __future__ import annotations
 

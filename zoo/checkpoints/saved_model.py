@@ -80,7 +80,7 @@ class ModelFacts(Strict):
 
     @classmethod
     def of(cls, model: SegmentationModel, class_names: Sequence[str], **further: Any) -> Self:
-        """Return the facts (the attributes of this class) about a model.
+        """Collect the attributes of this class from a model.
 
         Args:
             model: the model.

@@ -232,7 +232,7 @@ def unpickled(path: Path) -> Any:
 
 
 def _describe_imports(path: Path) -> str:
-    """Return, as text, the names that a refused pickle imports, without those that tensors and plain data need."""
+    """Return, as text, the names that a refused pickle imports, except those that tensors and plain data need."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # noqa: BLE001 (it reads only torch's zip files, and these names only improve a message)

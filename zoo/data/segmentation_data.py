@@ -49,9 +49,9 @@ class SegmentationData:
         value_range: for each channel, the pixel values (low, high) in the files that become 0 and 1 in the samples. Images are
             scaled in the same way for prediction. With None, integers are scaled by the range of their dtype, and floats are
             not scaled. Samples that you pass yourself are not scaled; the range then only records how you have scaled them.
-        mean: the mean of each channel in the units of the samples. With `std`, it replaces the normalization that the weights
-            of an encoder were trained with. "auto" measures both on the training split when training begins. None uses the
-            normalization of the weights.
+        mean: the mean of each channel, on the scale of the samples' values. With `std`, it replaces the normalization with
+            which the weights of an encoder were trained. "auto" measures both on the training split when training begins. None
+            uses the normalization of the weights.
         std: the standard deviation of each channel, in the same form as `mean`.
         source: where the data come from, and their license.
         fingerprint: the fingerprint of all files of a folder. It is None for other data, and after `dataclasses.replace` has
@@ -152,7 +152,7 @@ class SegmentationData:
         try:
             _ = self.preprocessing
         except RegistrationError as cause:
-            raise DataError(f"{self.name}: mean and std must be in the units of the samples. {cause}") from cause
+            raise DataError(f"{self.name}: mean and std must be on the scale of the samples' values. {cause}") from cause
 
     def parts(self) -> Iterator[tuple[str, Samples]]:
         """Yield the name and the samples of each split."""

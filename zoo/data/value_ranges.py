@@ -130,7 +130,7 @@ def note_on_samples(low: float, high: float) -> str:
     """Return the note for a user whose own samples have values outside 0 to 1."""
     return (
         f"images have float32 values from {low:g} to {high:g}, which are not scaled. Pretrained weights expect 0 to 1. Scale "
-        "the samples, or set mean= and std= of SegmentationData in the units of the samples, which replace the normalization "
+        "the samples, or set mean= and std= of SegmentationData on the scale of the samples, which replace the normalization "
         'of the weights ("auto" measures both)'
     )
 

@@ -263,7 +263,10 @@ class SegmentationModel(nn.Module):
         return self._other_dtype(image)
 
     def _other_dtype(self, image: Tensor) -> str | None:
-        """Return an error message if no parameter has the dtype of the image; None if the dtype may be right."""
+        """Return an error message if the model has parameters, but none of the image's dtype.
+
+        Otherwise, or under autocast, return None.
+        """
         if image.dtype != torch.float64 and _is_autocast(image.device.type):
             return None
         has = None

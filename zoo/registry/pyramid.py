@@ -70,7 +70,9 @@ def check_pyramid(maps: Sequence[FeatureMap], owner: str) -> Pyramid:
         raise RegistrationError(f"{owner}: feature map names must be unique, found more than once: {', '.join(twice)}.")
     strides = [entry.stride for entry in pyramid]
     if strides != sorted(strides):
-        raise RegistrationError(f"{owner}: feature maps must be fine to coarse, found strides {_format_numbers(strides)}.")
+        raise RegistrationError(
+            f"{owner}: feature maps must be ordered from fine to coarse; found strides {_format_numbers(strides)}."
+        )
     return pyramid
 
 

@@ -315,8 +315,8 @@ def _is_finite_number(value: object) -> bool:
 def _check_name_and_factory(kind: str, name: object, factory: object) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise RegistrationError(
-            f"{kind}: a name may have letters, digits, '_', '.', '+', '-', and must begin with a letter or digit; found "
-            f"{name!r}."
+            f"{kind}: a name may contain only letters, digits, '_', '.', '+' and '-', and must begin with a letter or digit; "
+            f"found {name!r}."
         )
     if isinstance(factory, str):
         if not is_factory_path(factory):

@@ -139,7 +139,7 @@ def fit(
         if "train" in random_parts(fingerprint):
             raise DataError(
                 f'{data.name}: mean and std are "auto", but the samples of the train split differ each time they are read. A '
-                "resumed run would measure other values. Set mean and std to numbers, in the units of the samples."
+                "resumed run would measure other values. Set mean and std to numbers, on the scale of the samples' values."
             )
         data = measure_samples(data)
     # Of these three options, only those that are set are part of the run's identity.

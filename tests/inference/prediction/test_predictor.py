@@ -201,7 +201,7 @@ def test_masks_and_probabilities_go_to_arrays_of_ones_own(model, tmp_path):
     assert shares[-1] == 1
     with pytest.raises(zoo.errors.OptionError, match=r"mask= must be an array with the shape \(150, 130\)"):
         predictor(image, mask=mask[:100])
-    with pytest.raises(zoo.errors.OptionError, match=r"the dtype uint8 or wider; found .* the dtype bool"):
+    with pytest.raises(zoo.errors.OptionError, match=r"can hold every value of uint8; found .* the dtype bool"):
         predictor(image, mask=np.empty((150, 130), bool))
     with pytest.raises(zoo.errors.OptionError, match=r"the dtype float16 or wider; found .* the dtype uint8"):
         predictor(image, probabilities=np.empty((3, 150, 130), np.uint8))

@@ -305,7 +305,7 @@ class _Rounds:
 
     @contextmanager
     def _watch_growth(self, trial: Trial) -> Iterator[None]:
-        """Measure how much the resident memory of the process grows in the `with` block, and add this to the trial's growth."""
+        """Measure the growth of the process's resident memory in the `with` block, and add it to the trial's total."""
         before = resident_bytes()
         try:
             yield

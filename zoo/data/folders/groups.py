@@ -90,7 +90,9 @@ def _read_table(path: Path) -> list[tuple[int, tuple[str, str]]]:
                     )
                 lines.append((reader.line_num, (name, group)))
     except OSError as cause:
-        raise DataError(f"group: {path} cannot be read: {cause.strerror or cause}. Set the path of a CSV file") from cause
+        raise DataError(
+            f"group: {path} cannot be read: {cause.strerror or cause}. Set group to the path of a readable CSV file"
+        ) from cause
     except (UnicodeDecodeError, csv.Error) as cause:
         raise DataError(f"group: {path} is not a CSV file in UTF-8: {cause}. Save it as one") from cause
     if not lines:

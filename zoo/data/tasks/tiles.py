@@ -40,7 +40,7 @@ class Tiles:
 
 
 def tile_corners(rows: tuple[int, int], columns: tuple[int, int], size: int) -> Iterator[tuple[int, int]]:
-    """Yield the top row and the left column of adjacent tiles that fit completely into half-open ranges of rows and columns."""
+    """Yield the corner (top, left) of each tile of a grid that fits into the half-open ranges `rows` and `columns`."""
     for top in range(rows[0], rows[1] - size + 1, size):
         for left in range(columns[0], columns[1] - size + 1, size):
             yield top, left

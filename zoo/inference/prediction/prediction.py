@@ -86,8 +86,8 @@ def check_array(name: str, array: np.ndarray | None, shape: tuple[int, ...], lea
     """
     if array is not None and (array.shape != shape or not np.can_cast(least, array.dtype)):
         raise OptionError(
-            f"{name}= must be an array with the shape {shape} and the dtype {least} or wider; found the shape {array.shape} "
-            f"and the dtype {array.dtype}."
+            f"{name}= must be an array of shape {shape} with a dtype that can hold every value of {least}; found the shape "
+            f"{array.shape} and the dtype {array.dtype}."
         )
 
 

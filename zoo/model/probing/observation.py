@@ -233,7 +233,7 @@ class Observation:
         return self.values_and_gradients(self.module)
 
     def values_and_gradients(self, module: nn.Module, prefix: str = "") -> dict[str, Tensor] | None:
-        """Run a module on a random image (not on the meta device), and return its outputs and its parameters' gradients.
+        """Run a module on a random image, on a real device, and return its outputs and its parameters' gradients.
 
         Several image sizes are tried until the module accepts one. Return None if it fails for all of them.
         """

@@ -23,7 +23,7 @@ class Location:
 
     Attributes:
         path: the path of the submodule that returned the tensor.
-        call: the number of the submodule's call, from 1.
+        call: which call of the submodule returned the tensor, counted from 1.
         key: the key of the tensor in the submodule's output.
     """
 
@@ -108,7 +108,8 @@ class RecordedEncoder(nn.Module):
         if missing := [location.path or f"output {location.key}" for location in self.locations if location not in found]:
             raise PluginError(
                 f"{type(self.module).__name__} returned no map at {', '.join(missing)} for an image of shape "
-                f"{tuple(image.shape)} in {'train' if self.training else 'eval'} mode, although it did when it was probed. Its "
-                "forward must call the same submodules and return the same structure for every image and in both modes."
+                f"{tuple(image.shape)} in {'train' if self.training else 'eval'} mode, although it returned one there when "
+                "it was probed. Its forward must call the same submodules and return the same structure for every image and in "
+                "both modes."
             )
         return [as_map(found[location], image, layout) for location, layout in zip(self.locations, self.layouts, strict=True)]

@@ -89,7 +89,7 @@ class TrainingData(LightningDataModule):
 
 
 def _collate(samples: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
-    """Return a batch. A single sample is copied only if a loading process sends it to the training process."""
+    """Return a batch. A single sample is not copied, unless a loading process must send it to the training process."""
     if len(samples) == 1 and get_worker_info() is None:
         return [part[None] for part in samples[0]]
     batch: list[Tensor] = default_collate(samples)
