@@ -35,7 +35,7 @@ def describe(name: str) -> dict[str, Any]:
     for size, tensors in zip(SIZES, found, strict=True):
         for level, tensor in enumerate(tensors):
             if tuple(tensor.shape[2:]) != (size[0] >> level, size[1] >> level):
-                raise ValueError(f"{name}: map {level} of an image of {size} is {tuple(tensor.shape[2:])}")
+                raise ValueError(f"{name}: map {level} of an image of {size} has the wrong size {tuple(tensor.shape[2:])}")
     with torch.enable_grad():
         unused = zoo.plugin.unused_parameters(network, network(torch.zeros(1, 3, *SIZES[0], device="meta")))
     return {

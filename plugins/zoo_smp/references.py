@@ -1,4 +1,4 @@
-"""Build models of smp with which benchmarks compare zoo's models, where smp's constructor alone does not suffice."""
+"""Build models of smp, to compare zoo's models with, for which smp's constructor alone does not suffice."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def _refuse_what_no_pairing_has(kind: str, config: Config, source: Any) -> None:
 
 
 def _encoder_of(config: Config, source: Any) -> tuple[str, int | None]:
-    """Return two values: the encoder's id in zoo; and how many of its strides smp's model uses, or None if it uses all."""
+    """Return the encoder's id in zoo, and the number of its strides that smp's model uses (None if the model uses all)."""
     if name := getattr(source.encoder, "name", None):  # an encoder of timm in smp's TimmUniversalEncoder or TimmViTEncoder
         encoder = f"timm:{name}"
         if type(source.encoder).__name__ == "TimmViTEncoder":

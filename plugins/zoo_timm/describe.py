@@ -247,7 +247,7 @@ def _stride(declared: float, length: int, found: int) -> float:
 
 
 def _selections(info: list[dict[str, Any]]) -> Iterator[list[int]]:
-    """Yield two selections of maps, as indexes: the last map of each stride, and those of the two finest strides only."""
+    """Yield two selections of maps, as indexes: the last map of each stride, and the last map of each of the two finest."""
     last = {round(math.log2(entry["reduction"])): index for index, entry in enumerate(info)}
     yield sorted(last.values())
     yield sorted(last.values())[:2]

@@ -192,7 +192,8 @@ class BenchConfig(Strict):
             `QualityEntry`; None to train nothing.
         budget: the seconds after which the rounds of a group end, provided that the `min` of `rounds` is reached. If `rounds`
             is a fixed number, the time is not limited.
-        group_size: the most trials that are measured together as a group, not counting the baseline and its copy.
+        group_size: the largest number of trials in a group, not counting the baseline and its copy. One process measures the
+            trials of a group together.
         warmup: the number of calls of each trial before the first round.
         step_limit: the seconds after which a build, a first call or one measurement counts as hung.
         memory_limit: the resident memory in GiB that a measuring process may use before it is killed; by default nine tenths

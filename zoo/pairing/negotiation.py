@@ -276,7 +276,8 @@ def _choose_every_map(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Ch
 def _fullest_level(maps: Sequence[FeatureMap], needs: Needs) -> int:
     """Return the level of the one stride whose maps the decoder gets.
 
-    If the decoder names no stride, it is the stride with the most maps; if several strides tie, the finest of them.
+    If the decoder names no stride, the maps of the stride with the most maps are used; if several strides tie, those of the
+    finest.
     """
     if needs.strides is not None:
         return round(math.log2(needs.strides[0]))

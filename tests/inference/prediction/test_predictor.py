@@ -199,11 +199,11 @@ def test_masks_and_probabilities_go_to_arrays_of_ones_own(model, tmp_path):
     assert np.load(tmp_path / "kept.npy") == pytest.approx(expected.probabilities, abs=1e-3)
     assert shares == sorted(shares)
     assert shares[-1] == 1
-    with pytest.raises(zoo.errors.OptionError, match=r"mask= must be an array with the shape \(150, 130\)"):
+    with pytest.raises(zoo.errors.OptionError, match=r"mask= must be an array of shape \(150, 130\)"):
         predictor(image, mask=mask[:100])
     with pytest.raises(zoo.errors.OptionError, match=r"can hold every value of uint8; found .* the dtype bool"):
         predictor(image, mask=np.empty((150, 130), bool))
-    with pytest.raises(zoo.errors.OptionError, match=r"the dtype float16 or wider; found .* the dtype uint8"):
+    with pytest.raises(zoo.errors.OptionError, match=r"can hold every value of float16; found .* the dtype uint8"):
         predictor(image, probabilities=np.empty((3, 150, 130), np.uint8))
 
 

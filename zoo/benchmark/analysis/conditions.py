@@ -64,14 +64,14 @@ class Condition:
     """A condition on a row.
 
     Attributes:
-        fact: the fact of the row that is compared, such as its latency.
+        fact: the property of the row that is compared, such as its latency.
         sign: the operator.
         value: the value as the user typed it.
         option: the command-line option that the condition comes from.
         meets: returns whether a row meets the condition.
 
     Raises:
-        OptionError: the fact cannot be compared with this operator or this value.
+        OptionError: the property cannot be compared with this operator or this value.
     """
 
     fact: Fact

@@ -1,4 +1,4 @@
-"""The facts of a row that conditions, limits and sort orders can name, and how their values are parsed. Torch-free."""
+"""The facts (properties) of a row that conditions, limits and sort orders can name, and how values are parsed. Torch-free."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*)", re.DO
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """A fact of a row, such as its latency, that a condition, a limit or a sort order can name.
+    """A property of a row, such as its latency, that a condition, a limit or a sort order can name.
 
     Attributes:
         name: the name of the fact. Most facts have the name of a column of the table.

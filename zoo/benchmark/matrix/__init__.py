@@ -45,8 +45,8 @@ def matrix(
         jobs: the number of processes that build models at the same time. If a pairing crashes its process, the pairing's cell
             contains the error. Pairings with an encoder or decoder that is registered at run time are built in the calling
             process.
-        limit: the most seconds that one pairing may take before its process is killed. It does not apply to pairings that are
-            built in the calling process.
+        limit: how many seconds one pairing may take before its process is killed. The limit does not apply to pairings that
+            are built in the calling process.
         fresh: whether to build all pairings again, for example because the code of a plugin has changed, but not its
             version.
         cache: the SQLite file that stores the outcomes; None for a file in the user's cache folder. If the file cannot be

@@ -15,7 +15,7 @@ Pairing = tuple[str, str]
 """The ids of an encoder and a decoder."""
 
 CHECKS_PER_FORK = 200
-"""The most checks in one forked process. A limit is needed because some libraries never release their memory."""
+"""The largest number of checks in one forked process. A limit is needed because some libraries never release their memory."""
 
 
 def check_here(pairings: Sequence[Pairing]) -> Iterator[Outcome]:
@@ -32,7 +32,7 @@ def check_in_processes(pairings: Sequence[Pairing], jobs: int, limit: float, pre
     Args:
         pairings: the pairings to check.
         jobs: the number of processes that check at the same time.
-        limit: the most seconds that one check may take.
+        limit: how many seconds one check may take.
         preload: the modules that each process imports before the checks.
     """
     size = min(CHECKS_PER_FORK, -(-len(pairings) // (4 * jobs)))
@@ -112,7 +112,7 @@ class _Watch:
 
     @property
     def limit(self) -> float:
-        """The most seconds that the current step may take."""
+        """How many seconds the current step may take."""
         return self._timer.limit
 
     def heard(self) -> None:

@@ -18,7 +18,7 @@ from zoo.benchmark.messages import KernelRate
 __all__ = ["best_rate", "measure_rates"]
 
 LONGEST_CALL = 0.4
-"""The most seconds that one call of a kernel may take. A slower kernel is left out, since timing it would take a minute.
+"""How many seconds one call of a kernel may take. A slower kernel is left out, since timing it would take a minute.
 
 Such a kernel is too large for the device, or has no fast implementation there: bfloat16 on a processor without AVX-512 may take
 up to 50 times as long as with a fast implementation."""

@@ -110,7 +110,9 @@ def _train(
 ) -> TrainingResult:
     data = open_quality_data(plan)
     if data.fingerprint and data.fingerprint.digest != digest:
-        raise DataError(f"{data.name} has changed since the run began, or differs on this machine. Start a new run.")
+        raise DataError(
+            f"{data.name} has changed since the run began, or differs on this machine. Restore the data, or start a new run."
+        )
     size = crop_size(data, plan)
     began = time.perf_counter()
 

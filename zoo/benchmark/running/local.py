@@ -26,8 +26,8 @@ class Limits:
     """The time and memory that a process may use before it is killed.
 
     Attributes:
-        step_seconds: the most seconds between two messages. Starting the process may take longer.
-        memory_bytes: the most bytes of resident memory; None for nine tenths of the memory that is free when the job starts.
+        step_seconds: the longest time in seconds between two messages. Starting the process may take longer.
+        memory_bytes: the largest resident memory in bytes; None for nine tenths of the memory that is free when the job starts.
     """
 
     step_seconds: float

@@ -293,7 +293,7 @@ class Store:
             )
 
     def stop_group(self, run: int, group: int, environment: int | None, reason: str) -> None:
-        """Store why the measurement of a group stopped, and the id of the environment (machine) whose rounds count."""
+        """Store why the measurement of a group stopped, and the id of the environment (machine) whose rounds are used."""
         with self._db.transaction():
             statement = "UPDATE trial_group SET stopped = ?, environment = ? WHERE run = ? AND number = ?"
             self._db.execute(statement, (reason, environment, run, group))

@@ -51,7 +51,7 @@ class Row:
         flags: warnings about the measurement, such as noise, outliers or failures in training.
         licenses: the licenses of the encoder's and the decoder's code, and of pretrained weights; "" for a reference.
         quality: the scores after training, which are the same for all rows of a model.
-        quality_difference: the model's mIoU minus the baseline's: mean and interval over the seeds that both have.
+        quality_difference: the model's mIoU minus the baseline's: mean and interval over the seeds that succeeded for both.
     """
 
     run: int
