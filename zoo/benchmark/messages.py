@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeAlias, get_args
 
 from pydantic import FiniteFloat
@@ -26,6 +26,7 @@ __all__ = [
     "TrainingResult",
     "TrialCost",
     "UnknownCost",
+    "Work",
     "message_from",
     "message_to",
 ]
@@ -35,6 +36,24 @@ StopReason: TypeAlias = Literal["fixed", "precise", "limit", "budget"]
 """Why the rounds of a group of trials ended. "fixed": the configured number of rounds is done. "precise": the interval of every
 ratio to the baseline is narrow enough. "limit": the maximum number of rounds is done, but not every interval is narrow enough.
 "budget": the time budget is spent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """The work of operations of one kind.
+
+    Attributes:
+        flops: the number of FLOPs. A multiply-add counts as two.
+        bytes: the sizes of all tensors that the operations read or write.
+        calls: the number of operations.
+    """
+
+    flops: int = 0
+    bytes: int = 0
+    calls: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(flops=self.flops + other.flops, bytes=self.bytes + other.bytes, calls=self.calls + other.calls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +70,7 @@ class StaticCost:
         parts: a mapping from "encoder", "adapters", "decoder" and "head" to their numbers of parameters; None for a reference
             (a model that is not a pairing).
         plan: the pairing's plan as a dictionary; None for a reference.
+        work: a mapping from each kind of operation to its work in the whole step (see `OperationCounter`).
     """
 
     parameters: int
@@ -59,6 +79,7 @@ class StaticCost:
     step_flops: int | None = None
     parts: Mapping[str, int] | None = None
     plan: Mapping[str, Any] | None = None
+    work: Mapping[str, Work] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ import pytest
 from made_stores import ENVIRONMENT
 
 import zoo
-from zoo.benchmark.messages import ColdStart, Failure, KernelRate, Round, Sample, StaticCost, Timing
+from zoo.benchmark.messages import ColdStart, Failure, KernelRate, Round, Sample, StaticCost, Timing, Work
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.trial import Trial
 
@@ -72,7 +72,15 @@ def set_owner(path, owner):
 
 
 def test_what_was_written_is_there_after_reopening(path):
-    cost = StaticCost(parameters=3, flops=5, live_bytes=7, step_flops=15, parts={"encoder": 2, "head": 1}, plan={"maps": ["a"]})
+    cost = StaticCost(
+        parameters=3,
+        flops=5,
+        live_bytes=7,
+        step_flops=15,
+        parts={"encoder": 2, "head": 1},
+        plan={"maps": ["a"]},
+        work={"norm": Work(bytes=11, calls=1), "convolution": Work(flops=5, bytes=13, calls=2)},
+    )
     cold_start = ColdStart(trial=BASIC.key, batch=1, build_seconds=0.5, first_seconds=0.25, seconds=0.125, rss_bytes=11)
     with closing(Store(path)) as store:
         run = begin(store).id

@@ -1,8 +1,10 @@
-"""Compute a trial's costs that need no measurement: parameters, FLOPs and the peak of live tensors."""
+"""Compute a trial's costs that need no measurement: parameters, FLOPs, work and the peak of live tensors."""
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -11,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
+from zoo.benchmark.measuring.operations import OperationCounter
 from zoo.benchmark.measuring.steps import build_subject, make_step
-from zoo.benchmark.messages import StaticCost
+from zoo.benchmark.messages import StaticCost, Work
 from zoo.benchmark.trial import Trial
 from zoo.common.foreign_code import no_exits
 from zoo.model.model import SegmentationModel
@@ -47,7 +49,8 @@ def static_cost(trial: Trial, device: torch.device = CPU) -> StaticCost:
         return _cost_on(CPU, eager, is_followed)
     if trial.dtype == "float32" or not is_followed:
         return cost
-    return replace(cost, live_bytes=_live_bytes(_build(CPU, eager), CPU, eager))
+    work, live_bytes = _count_step(_build(CPU, eager), CPU, eager, is_followed)
+    return replace(cost, work=work, live_bytes=live_bytes)
 
 
 @lru_cache(maxsize=1024)
@@ -59,18 +62,34 @@ def _cost_on_meta(trial: Trial, is_followed: bool) -> StaticCost:
 def _cost_on(device: torch.device, trial: Trial, is_followed: bool = True) -> StaticCost:
     model = _build(device, trial)
     plan = model.plan.as_dict() if isinstance(model, SegmentationModel) else None
-    single = make_step(model, replace(trial, batch=1, mode="inference"), device)
-    with FlopCounterMode(display=False) as forward:
-        single()
-    del single
+    work, live_bytes = _count_step(model, device, trial, is_followed)
+    single = replace(trial, batch=1, mode="inference")
+    work_of_single = work if single == trial else _count_step(model, device, single, is_followed=False)[0]
     return StaticCost(
         parameters=count_parameters(model),
-        flops=forward.get_total_flops(),
-        step_flops=_step_flops(model, device, trial),
-        live_bytes=_live_bytes(model, device, trial) if is_followed else None,
+        flops=_flops(work_of_single),
+        step_flops=_flops(work),
+        live_bytes=live_bytes,
         parts=_parts(model),
         plan=plan,
+        work=work,
     )
+
+
+def _count_step(model: nn.Module, device: torch.device, trial: Trial, is_followed: bool) -> tuple[dict[str, Work], int | None]:
+    """Run a trial's step, and return its work and the peak of its live tensors in bytes; None if they are not tracked."""
+    step = make_step(model, trial, device)
+    live = LiveTensors(model) if is_followed else None
+    with OperationCounter() as counter, live or nullcontext():
+        step()
+    if live and trial.mode == "training":
+        with live:
+            step()  # the optimizer's state exists from the second step on
+    return counter.work, live.peak if live else None
+
+
+def _flops(work: Mapping[str, Work]) -> int:
+    return sum(each.flops for each in work.values())
 
 
 def _parts(model: nn.Module) -> dict[str, int] | None:
@@ -80,25 +99,9 @@ def _parts(model: nn.Module) -> dict[str, int] | None:
     return {**parts, "head": parts["head"] + count_parameters(model.aux_heads)}
 
 
-def _step_flops(model: nn.Module, device: torch.device, trial: Trial) -> int:
-    step = make_step(model, trial, device)
-    with FlopCounterMode(display=False) as whole:
-        step()
-    return int(whole.get_total_flops())
-
-
 def _build(device: torch.device, trial: Trial) -> nn.Module:
     with device:
         return build_subject(trial)
-
-
-def _live_bytes(model: nn.Module, device: torch.device, trial: Trial) -> int:
-    step = make_step(model, trial, device)
-    live = LiveTensors(model)
-    with live:
-        step()
-        step()  # in training, the optimizer's state exists from the second step on
-    return live.peak
 
 
 class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]

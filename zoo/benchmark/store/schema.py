@@ -6,7 +6,7 @@ __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "TABLES"]
 
 APPLICATION_ID = 0x7A6F6F  # "zoo" in ASCII, which distinguishes a results store from other SQLite files
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """The version of the tables. Increase it when the tables or the JSON in them change: zoo refuses files of other versions."""
 
 TABLES = """
