@@ -34,8 +34,8 @@ def create_model(name: str, keywords: Mapping[str, Any], **weights: Any) -> nn.M
     return network
 
 
-def create_on_meta(name: str, keywords: Mapping[str, Any]) -> Any:
-    """Return a network without weights, on the meta device.
+def create_on_meta(name: str, keywords: Mapping[str, Any], **weights: Any) -> Any:
+    """Return a network on the meta device. The arguments are those of `create_model`.
 
     Earlier versions of timm cannot create some architectures there, because they read values of tensors. Such a network is
     created on the CPU, and then moved to the meta device. The state of torch's random generator stays the same.
@@ -45,10 +45,10 @@ def create_on_meta(name: str, keywords: Mapping[str, Any]) -> Any:
     """
     try:
         with torch.device("meta"):
-            return create_model(name, keywords)
+            return create_model(name, keywords, **weights)
     except zoo.errors.OptionError:
         raise
     except Exception:  # noqa: BLE001 - timm's families raise many kinds of exceptions; a second one is the reason that counts
         pass
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
-        return create_model(name, keywords).to("meta")
+        return create_model(name, keywords, **weights).to("meta")

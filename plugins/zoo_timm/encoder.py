@@ -86,7 +86,8 @@ class TimmEncoder(nn.Module):
         return match(self._name, self._make, self.network, whole.state_dict(), state).within("network.")
 
     def _make(self, **how: Any) -> nn.Module:
-        return create_model(self._name, self._timm_options, **how)
+        create = create_on_meta if torch.get_default_device().type == "meta" else create_model
+        return create(self._name, self._timm_options, **how)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the requested maps: (N, in_channels, H, W) -> [(N, C, H/stride, W/stride), ...]."""

@@ -410,7 +410,9 @@ def test_an_architecture_that_the_installed_timm_cannot_serve_is_refused_with_th
         describe("test_resnet")
 
 
-def test_an_architecture_that_cannot_be_created_on_the_meta_device_is_created_on_the_cpu(monkeypatch):
+@pytest.fixture
+def timm_reads_values(monkeypatch):
+    """As earlier versions of timm, which read the values of a tensor when they create most architectures."""
     create = timm.create_model
 
     def reads_values(*arguments, **keywords):
@@ -418,8 +420,21 @@ def test_an_architecture_that_cannot_be_created_on_the_meta_device_is_created_on
         return create(*arguments, **keywords)
 
     monkeypatch.setattr(timm, "create_model", reads_values)
+
+
+@pytest.mark.usefixtures("timm_reads_values")
+def test_an_architecture_that_cannot_be_created_on_the_meta_device_is_created_on_the_cpu():
     state = torch.random.get_rng_state()
     assert json.loads(json.dumps(describe("test_vit"))) == shipped_entry("test_vit")
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.usefixtures("timm_reads_values")
+def test_a_model_is_built_on_the_meta_device_although_timm_reads_values():
+    state = torch.random.get_rng_state()
+    with torch.device("meta"):
+        model = zoo.build("timm:test_resnet", "unet-basic")
+    assert {tensor.device.type for tensor in model.state_dict().values()} == {"meta"}
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
