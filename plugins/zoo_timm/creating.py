@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +27,10 @@ def create_model(name: str, keywords: Mapping[str, Any], **weights: Any) -> nn.M
         zoo.errors.OptionError: the architecture does not accept one of the keyword arguments.
     """
     try:
-        network: nn.Module = timm.create_model(name, **weights, **keywords)
+        with warnings.catch_warnings():
+            # Earlier versions of timm also create the classifier if it has no classes.
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors is a no-op")
+            network: nn.Module = timm.create_model(name, **weights, **keywords)
     except TypeError as cause:
         if "unexpected keyword" not in str(cause):
             raise

@@ -438,6 +438,17 @@ def test_a_model_is_built_on_the_meta_device_although_timm_reads_values():
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+def test_a_classifier_without_classes_which_earlier_versions_of_timm_create_gives_no_warning(monkeypatch):
+    create = timm.create_model
+
+    def makes_classifier(*arguments, num_classes, **keywords):
+        nn.Linear(4, num_classes)
+        return create(*arguments, num_classes=num_classes, **keywords)
+
+    monkeypatch.setattr(timm, "create_model", makes_classifier)
+    assert zoo.build("timm:test_resnet", "unet-basic").encoder.network.num_classes == 0
+
+
 def test_another_version_of_timm_is_probed_and_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["zoo_timm.index"], "version", lambda _: "0.0.1")
     monkeypatch.setattr("platformdirs.user_cache_path", lambda _: tmp_path)
