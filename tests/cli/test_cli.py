@@ -95,7 +95,7 @@ def test_plugins_shows_what_each_gives(cli):
     assert {"timm", "torchvision", "unet"} <= rows.keys()
     assert all("ok" in row for row in rows.values())
     assert "3 decoders (unet-basic, unet-bilinear, unet-attention)" in out
-    assert "1,371 encoders" in out
+    assert f"{len(zoo.list_encoders('timm:*')):,} encoders" in out
 
 
 def test_list_shows_a_table_of_the_columns_asked_for(cli):
