@@ -16,9 +16,9 @@ from torch import nn
 
 import zoo
 from zoo.benchmark.matrix import processes
-from zoo.benchmark.matrix.cache import CellCache
 from zoo.cli import main
 from zoo.common.child_process import ChildProcess
+from zoo.common.json_cache import JsonCache
 from zoo.registry.registry import default_registry
 
 pytestmark = pytest.mark.usefixtures("one_thread", "fresh_registry")
@@ -323,7 +323,7 @@ def test_many_may_open_one_new_cache_at_once(tmp_path):
     told = []
 
     def opened(number):
-        CellCache(tmp_path / f"{number // 16}.sqlite", told.append).close()
+        JsonCache(tmp_path / f"{number // 16}.sqlite", told.append).close()
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(opened, range(16 * 100)))

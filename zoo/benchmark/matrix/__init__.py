@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping
 from contextlib import closing
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from os import PathLike
 from pathlib import Path
@@ -14,14 +13,14 @@ from typing import Any
 
 from zoo.benchmark.matrix.cells import Cell
 from zoo.benchmark.matrix.compatibility import CompatibilityMatrix
+from zoo.common.json_cache import JsonCache
 from zoo.errors import OptionError
 from zoo.registry.discovery import LOCAL, OWN_DISTRIBUTION
+from zoo.registry.library_versions import library_versions
 from zoo.registry.registry import Entry, default_registry
 
 __all__ = ["Cell", "CompatibilityMatrix", "default_cache", "matrix"]
 
-LIBRARIES = (OWN_DISTRIBUTION, "torch", "torchvision", "timm", "segmentation-models-pytorch")
-"""The distributions, besides those that provide the encoder and the decoder, whose versions may affect a result."""
 KEY_VERSION = 1
 """The version of the cache's entries. Increase it when the fields of `Cell`, or the way in which they are computed, change."""
 
@@ -63,7 +62,6 @@ def matrix(
     Example:
         >>> print(zoo.matrix("timm:convnext*", "unet-*", jobs=8))
     """
-    from zoo.benchmark.matrix.cache import CellCache
     from zoo.benchmark.matrix.processes import check_here, check_in_processes
     from zoo.benchmark.running.preload import own_modules
     from zoo.benchmark.running.progress import ConsoleWatcher
@@ -74,13 +72,13 @@ def matrix(
         raise OptionError(f"limit must be a finite number of seconds above 0; found {limit!r}.")
     registry = default_registry()
     rows, columns = registry.matching("encoder", encoders), registry.matching("decoder", decoders)
-    versions = _versions()
+    versions = library_versions()
     keys = {(row.id, column.id): _key(row, column, versions) for row in rows for column in columns}
     path = default_cache() if cache is None else Path(cache)
-    with ConsoleWatcher() as watcher, closing(CellCache(path, watcher.say)) as kept:
+    with ConsoleWatcher() as watcher, closing(JsonCache(path, watcher.say)) as kept:
         if broken := registry.broken():
             watcher.say(f"({len(broken)} plugin(s) could not be loaded; `zoo plugins` says why.)")
-        cells = {} if fresh else {ids: cell for ids, key in keys.items() if key and (cell := kept.cell(key))}
+        cells = {} if fresh else {ids: cell for ids, key in keys.items() if key and (cell := _read(kept, key))}
         if cells:
             watcher.say(f"{len(cells)} of {len(keys)} cells were read from {path}. Use `fresh` to build them again.")
         missing = [ids for ids in keys if ids not in cells]
@@ -93,7 +91,7 @@ def matrix(
                 ids = cell.encoder, cell.decoder
                 cells[ids] = cell
                 if outcome.is_lasting and (key := keys[ids]):
-                    kept.keep(key, cell)
+                    kept.keep(key, cell.as_dict())
                 watcher.advance(f"{cell.encoder} x {cell.decoder}")
     return CompatibilityMatrix(cells=tuple(cells[ids] for ids in keys), versions=versions)
 
@@ -105,15 +103,13 @@ def default_cache() -> Path:
     return user_cache_path(OWN_DISTRIBUTION) / "compatibility.sqlite"
 
 
-def _versions() -> dict[str, str]:
-    return {name: _version(name) for name in LIBRARIES}
-
-
-def _version(distribution: str) -> str:
+def _read(cache: JsonCache, key: str) -> Cell | None:
+    """Return the cell that is stored under a key; None if there is none, or if another version of zoo wrote it."""
+    facts = cache.read(key)
     try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "-"
+        return None if facts is None else Cell.from_dict(facts)
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _key(encoder: Entry[Any], decoder: Entry[Any], versions: Mapping[str, str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Cache the cells of the compatibility matrix in an SQLite file. If the file cannot be used, all cells are built again."""
+"""Cache JSON-serializable results in an SQLite file. If the file cannot be used, all results are computed again."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from zoo.benchmark.matrix.cells import Cell
-
-__all__ = ["CellCache"]
+__all__ = ["JsonCache"]
 
 APPLICATION_ID = 0x7A6F6D  # "zom" in ASCII, which distinguishes this cache from other SQLite files
 
 
-class CellCache:
-    """Stores each cell under a key that contains everything that the cell depends on. Each cell is written immediately.
+class JsonCache:
+    """Stores each result under a key that contains everything that the result depends on. Each is written immediately.
 
     Args:
         path: the SQLite file, which is created if it does not exist.
@@ -32,23 +31,22 @@ class CellCache:
             self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
             self._prepare(self._db)
 
-    def cell(self, key: str) -> Cell | None:
-        """Return the cell that is stored under a key; None if there is none."""
+    def read(self, key: str) -> Any | None:
+        """Return the result that is stored under a key; None if there is none."""
         row = None
         with self._ignore_errors():
             if self._db is not None:
                 row = self._db.execute("SELECT facts FROM cell WHERE key = ?", (key,)).fetchone()
         try:
-            return Cell.from_dict(json.loads(row[0])) if row else None
-        except (ValueError, TypeError, KeyError):  # another version of zoo wrote it
+            return json.loads(row[0]) if row else None
+        except ValueError:  # the file is damaged
             return None
 
-    def keep(self, key: str, cell: Cell) -> None:
-        """Store a cell under a key, in place of any earlier cell with this key."""
+    def keep(self, key: str, result: Any) -> None:
+        """Store a result under a key, in place of any earlier result with this key."""
         with self._ignore_errors():
             if self._db is not None:
-                facts = json.dumps(cell.as_dict())
-                self._db.execute("INSERT OR REPLACE INTO cell (key, facts) VALUES (?, ?)", (key, facts))
+                self._db.execute("INSERT OR REPLACE INTO cell (key, facts) VALUES (?, ?)", (key, json.dumps(result)))
 
     def close(self) -> None:
         """Close the file."""
