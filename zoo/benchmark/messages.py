@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
 from pydantic import FiniteFloat
@@ -18,6 +18,9 @@ __all__ = [
     "JobEnvironment",
     "KernelRate",
     "Message",
+    "Operation",
+    "OperationTime",
+    "OperationTimes",
     "Round",
     "Sample",
     "StaticCost",
@@ -26,7 +29,6 @@ __all__ = [
     "TrainingResult",
     "TrialCost",
     "UnknownCost",
-    "Work",
     "message_from",
     "message_to",
 ]
@@ -39,21 +41,26 @@ ratio to the baseline is narrow enough. "limit": the maximum number of rounds is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """The work of operations of one kind.
+class Operation:
+    """A kind of computation and its size. Two operations with the same facts take about the same time.
 
     Attributes:
-        flops: the number of FLOPs. A multiply-add counts as two.
-        bytes: the sizes of all tensors that the operations read or write.
-        calls: the number of operations.
+        kind: the kind of operation, such as "convolution 1x1" or "norm". A "view" moves no data.
+        flops: the number of FLOPs: of convolutions, matrix products and attention. A multiply-add counts as two.
+        bytes: the sizes of all tensors that the operation reads or writes.
+        width: for a convolution, the smaller number of its weight's input channels (of a group) and output channels. For other
+            operations, the last dimension of the result.
+        positions: for a convolution, the number of output pixels in the batch. For other operations, the product of the
+            result's other dimensions.
+        is_strided: whether a tensor that the operation reads is not contiguous in memory.
     """
 
+    kind: str
     flops: int = 0
     bytes: int = 0
-    calls: int = 0
-
-    def __add__(self, other: Work) -> Work:
-        return Work(flops=self.flops + other.flops, bytes=self.bytes + other.bytes, calls=self.calls + other.calls)
+    width: int = 1
+    positions: int = 1
+    is_strided: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +77,6 @@ class StaticCost:
         parts: a mapping from "encoder", "adapters", "decoder" and "head" to their numbers of parameters; None for a reference
             (a model that is not a pairing).
         plan: the pairing's plan as a dictionary; None for a reference.
-        work: a mapping from each kind of operation to its work in the whole step (see `OperationCounter`).
     """
 
     parameters: int
@@ -79,7 +85,6 @@ class StaticCost:
     step_flops: int | None = None
     parts: Mapping[str, int] | None = None
     plan: Mapping[str, Any] | None = None
-    work: Mapping[str, Work] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +193,30 @@ class ColdStart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OperationTime:
+    """How often a model calls an operation, and the median wall-clock time of these calls in seconds."""
+
+    operation: Operation
+    calls: int
+    seconds: FiniteFloat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationTimes:
+    """The times of a trial's operations, and of its whole step.
+
+    Attributes:
+        trial: the trial's key.
+        seconds: the median wall-clock time of a step. While it was measured, the operations were not timed.
+        operations: the operations of a step.
+    """
+
+    trial: str
+    seconds: FiniteFloat
+    operations: tuple[OperationTime, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
     """One complete round of a group: a sample of each trial that did not fail, and the state of the machine.
 
@@ -262,7 +291,17 @@ class JobEnvironment:
 
 
 Message: TypeAlias = (
-    Activity | TrialCost | UnknownCost | ColdStart | Round | GroupEnd | Failure | TrainingResult | KernelRate | JobEnvironment
+    Activity
+    | TrialCost
+    | UnknownCost
+    | ColdStart
+    | OperationTimes
+    | Round
+    | GroupEnd
+    | Failure
+    | TrainingResult
+    | KernelRate
+    | JobEnvironment
 )
 
 _TYPES: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Message)}
@@ -279,6 +318,10 @@ def message_from(data: Mapping[str, Any]) -> Message:
     kind = _TYPES[facts.pop("type")]
     if kind is TrialCost:
         facts["cost"] = StaticCost(**facts["cost"])
+    if kind is OperationTimes:
+        facts["operations"] = tuple(
+            OperationTime(**{**each, "operation": Operation(**each["operation"])}) for each in facts["operations"]
+        )
     if kind is Round:
         facts["samples"] = tuple(Sample(**sample) for sample in facts["samples"])
     if kind is TrainingResult:

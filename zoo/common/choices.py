@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 __all__ = [
+    "CALIBRATION",
     "DEFAULT_STORE",
     "EXPORT_TIMEOUT",
     "EXPORT_TOLERANCE",
@@ -18,6 +19,9 @@ __all__ = [
 
 DEFAULT_STORE = Path("results/zoo.sqlite")
 """The SQLite file in which measurements are stored."""
+
+CALIBRATION = "zoo calibrate"
+"""The name of runs that calibrate a device."""
 
 EXPORT_TOLERANCE = 1e-4
 """The largest accepted difference between the outputs of an exported file and of its model, relative to the largest logit."""

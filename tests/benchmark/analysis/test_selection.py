@@ -345,3 +345,13 @@ def test_no_kept_row_is_beaten_and_every_dropped_one_is_or_lacks_a_value(table, 
 def test_a_control_and_what_it_costs_stand_in_no_table(table):
     assert {row.role for row in table.rows} == {"baseline", "candidate"}
     assert {row.parameters for row in table.rows} == {cost.parameters for cost in COSTS.values()}
+
+
+def test_a_calibration_is_not_the_latest_run_unless_it_is_the_only_one(tmp_path):
+    with closing(Store(tmp_path / "zoo.sqlite")) as store:
+        add_run(store, name="zoo calibrate", rounds=20, done=0)
+        assert select_runs(store) == (1,)
+        add_run(store, name="mine", rounds=20, done=0)
+        add_run(store, name="zoo calibrate", rounds=20, done=0)
+        assert select_runs(store) == (2,)
+        assert select_runs(store, ["zoo calibrate"]) == (3,)

@@ -1,4 +1,4 @@
-"""The work of a model, by kind of operation, equals what arithmetic gives, and its FLOPs equal those of PyTorch's counter."""
+"""The operations of a model are counted by kind and size, as arithmetic gives them, and timed one by one."""
 
 from __future__ import annotations
 
@@ -9,17 +9,25 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
-from zoo.benchmark.measuring.operations import OperationCounter
-from zoo.benchmark.messages import Work
+from zoo.benchmark.measuring.operation_times import time_operations
+from zoo.benchmark.measuring.operations import OperationCounter, OperationTimer
+from zoo.benchmark.messages import Failure, Operation, OperationTimes
+from zoo.benchmark.trial import Reference, Trial
 
 FLOAT = 4
 
 
-def work_of(module, *shapes):
+def operations_of(module, *shapes):
     inputs = [torch.empty(shape, device="meta") for shape in shapes]
     with torch.inference_mode(), OperationCounter() as counter:
         module(*inputs)
-    return counter.work
+    return counter.operations
+
+
+def kinds_of(module, *shapes):
+    """Return the kinds of a module's operations, without views, as often as they are called."""
+    counted = operations_of(module, *shapes).elements()
+    return [operation.kind for operation in counted if operation.kind != "view"]
 
 
 @pytest.mark.parametrize(
@@ -35,18 +43,25 @@ def test_a_convolution_is_counted_by_its_kind(kind, options, taps):
     conv = nn.Conv2d(8, 16, bias=False, device="meta", **options)
     pixels = 2 * 10 * 12
     size = FLOAT * (8 * pixels + 16 * taps + 16 * pixels)
-    assert work_of(conv, (2, 8, 10, 12)) == {kind: Work(flops=2 * taps * 16 * pixels, bytes=size, calls=1)}
+    width = conv.weight.shape[1]
+    expected = Operation(kind=kind, flops=2 * taps * 16 * pixels, bytes=size, width=width, positions=pixels)
+    assert operations_of(conv, (2, 8, 10, 12)) == {expected: 1}
 
 
 def test_a_transposed_convolution_is_a_kind_of_its_own():
-    work = work_of(nn.ConvTranspose2d(8, 4, 2, stride=2, device="meta"), (1, 8, 10, 10))
-    assert work["transposed convolution"].flops == 2 * 8 * 4 * 4 * 100
+    (operation,) = operations_of(nn.ConvTranspose2d(8, 4, 2, stride=2, device="meta"), (1, 8, 10, 10))
+    assert (operation.kind, operation.flops) == ("transposed convolution", 2 * 8 * 4 * 4 * 100)
 
 
-def test_an_operation_that_reads_no_values_counts_as_a_call_without_bytes():
-    work = work_of(lambda x: x.transpose(0, 1)[1:].relu(), (5, 4))
-    assert work["view"] == Work(calls=2)
-    assert work["elementwise"] == Work(bytes=2 * 15 * FLOAT, calls=1)
+def test_a_view_has_no_size_and_makes_the_next_operation_strided():
+    operations = operations_of(lambda x: x.transpose(0, 1)[1:].relu(), (5, 4))
+    relu = Operation(kind="elementwise", bytes=2 * 15 * FLOAT, width=5, positions=3, is_strided=True)
+    assert operations == {Operation(kind="view"): 2, relu: 1}
+
+
+def test_equal_operations_are_counted_together():
+    layers = nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1, bias=False, device="meta") for _ in range(3)))
+    assert list(operations_of(layers, (1, 8, 6, 6)).values()) == [3]
 
 
 @pytest.mark.parametrize(
@@ -58,20 +73,21 @@ def test_an_operation_that_reads_no_values_counts_as_a_call_without_bytes():
         (lambda x: F.softmax(x, dim=1), "softmax"),
         (lambda x: F.layer_norm(x, x.shape[-1:]), "norm"),
         (lambda x: torch.cat([x, x]), "copy"),
+        (lambda x: x.mean(dim=(2, 3)), "reduction"),
+        (lambda x: F.scaled_dot_product_attention(x, x, x), "attention"),
+        (lambda x: F.scaled_dot_product_attention(x, x, x, attn_mask=x @ x.mT), "masked attention"),
     ],
 )
 def test_an_operation_that_runs_as_one_kernel_counts_once(call, kind):
-    work = work_of(call, (1, 4, 8, 8))
-    assert {name for name in work if name != "view"} == {kind}
-    assert work[kind].calls == 1
+    assert kinds_of(call, (1, 4, 8, 8)).count(kind) == 1
 
 
 @pytest.mark.parametrize("lead", [(2,), (2, 3), (2, 3, 5)])
 def test_attention_counts_both_of_its_matrix_products_for_any_number_of_dimensions(lead):
     query, key = (*lead, 7, 16), (*lead, 11, 16)
-    work = work_of(F.scaled_dot_product_attention, query, key, key)
+    (operation,) = operations_of(F.scaled_dot_product_attention, query, key, key)
     rows = torch.Size(lead).numel() * 7
-    assert work["attention"].flops == 2 * rows * 11 * 16 + 2 * rows * 11 * 16
+    assert (operation.kind, operation.flops) == ("attention", 2 * rows * 11 * 16 + 2 * rows * 11 * 16)
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "timm:test_vit", "timm:test_efficientnet", "timm:test_mambaout"])
@@ -83,7 +99,7 @@ def test_the_flops_of_a_pairing_are_those_that_torch_counts(encoder):
         model(image)
     with torch.inference_mode(), FlopCounterMode(display=False) as expected:
         model(image)
-    assert sum(work.flops for work in counter.work.values()) == expected.get_total_flops()
+    assert counter.flops == expected.get_total_flops()
 
 
 def test_the_backward_pass_is_counted_too():
@@ -91,5 +107,53 @@ def test_the_backward_pass_is_counted_too():
     with OperationCounter() as counter:
         conv(torch.rand(1, 8, 10, 10)).sum().backward()
     forward = 2 * 9 * 8 * 16 * 100
-    assert counter.work["convolution"].flops == 2 * forward  # the image needs no gradient
-    assert counter.work["convolution"].calls == 2
+    convolutions = [operation for operation in counter.operations.elements() if operation.kind == "convolution"]
+    assert [operation.flops for operation in convolutions] == [forward, forward]  # the image needs no gradient
+
+
+def test_each_call_of_an_operation_is_timed():
+    layers = nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1, bias=False) for _ in range(3)))
+    image = torch.rand(1, 8, 64, 64)
+    with torch.inference_mode(), OperationTimer(torch.device("cpu")) as timer:
+        layers(image)
+    (times,) = timer.seconds.values()
+    assert len(times) == 3
+    assert all(0 < each < 1 for each in times)
+
+
+def trial_of(factory, **options):
+    return Trial(
+        subject=Reference(name=factory, factory=f"{__name__}:{factory}", options=options),
+        mode="inference",
+        batch=2,
+        height=64,
+        width=64,
+        dtype="float32",
+        input="random",
+        classes=1,
+        in_channels=3,
+    )
+
+
+def three_layers():
+    return nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1, bias=False) for _ in range(3)))
+
+
+class Failing(nn.Module):
+    def forward(self, image):
+        raise LookupError("no such thing")
+
+
+def test_the_times_of_a_trial_add_up_to_about_the_time_of_its_step():
+    *activities, times = time_operations(trial_of("three_layers"), torch.device("cpu"), seed=0)
+    assert isinstance(times, OperationTimes)
+    assert {activity.trial for activity in activities} == {times.trial}
+    (conv,) = times.operations
+    assert conv.calls == 3
+    assert times.seconds > conv.seconds > 0
+
+
+def test_a_trial_that_fails_while_its_operations_are_timed_is_a_failure():
+    *_, failure = time_operations(trial_of("Failing"), torch.device("cpu"), seed=0)
+    assert isinstance(failure, Failure)
+    assert "no such thing" in failure.error

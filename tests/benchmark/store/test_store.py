@@ -16,7 +16,18 @@ import pytest
 from made_stores import ENVIRONMENT
 
 import zoo
-from zoo.benchmark.messages import ColdStart, Failure, KernelRate, Round, Sample, StaticCost, Timing, Work
+from zoo.benchmark.messages import (
+    ColdStart,
+    Failure,
+    KernelRate,
+    Operation,
+    OperationTime,
+    OperationTimes,
+    Round,
+    Sample,
+    StaticCost,
+    Timing,
+)
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.trial import Trial
 
@@ -72,20 +83,15 @@ def set_owner(path, owner):
 
 
 def test_what_was_written_is_there_after_reopening(path):
-    cost = StaticCost(
-        parameters=3,
-        flops=5,
-        live_bytes=7,
-        step_flops=15,
-        parts={"encoder": 2, "head": 1},
-        plan={"maps": ["a"]},
-        work={"norm": Work(bytes=11, calls=1), "convolution": Work(flops=5, bytes=13, calls=2)},
-    )
+    cost = StaticCost(parameters=3, flops=5, live_bytes=7, step_flops=15, parts={"encoder": 2, "head": 1}, plan={"maps": ["a"]})
+    norm = OperationTime(operation=Operation(kind="norm", bytes=11, width=3, positions=4), calls=2, seconds=0.5)
+    times = OperationTimes(trial=BASIC.key, seconds=1.5, operations=(norm,))
     cold_start = ColdStart(trial=BASIC.key, batch=1, build_seconds=0.5, first_seconds=0.25, seconds=0.125, rss_bytes=11)
     with closing(Store(path)) as store:
         run = begin(store).id
         store.add_cost(run, BASIC.key, cost)
         store.add_cold_start(run, cold_start)
+        store.add_operation_times(run, times)
         store.add_smaller_batch(run, ColdStart(trial=BILINEAR.key, batch=2, build_seconds=1, first_seconds=1, seconds=1))
         add_round(store, run, 0, 0.25, BASIC, BILINEAR)
         add_round(store, run, 1, 0.5, BASIC)
@@ -102,7 +108,7 @@ def test_what_was_written_is_there_after_reopening(path):
     with closing(Store(path)) as store:
         basic, bilinear = store.trials(run)
         assert (basic.key, basic.cost, basic.error, basic.notes) == (BASIC.key, cost, None, ("noted",))
-        assert (basic.cold_start, basic.trial) == (cold_start, BASIC)
+        assert (basic.cold_start, basic.operation_times, basic.trial) == (cold_start, times, BASIC)
         assert (bilinear.error, bilinear.failure, bilinear.cost) == ("ValueError: of its own", "crash", None)
         assert bilinear.smaller_batch.batch == 2
         (group,) = store.groups(run)

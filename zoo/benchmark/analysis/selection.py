@@ -10,6 +10,7 @@ from zoo.benchmark.store.records import StoredRun
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.table.rows import Row
 from zoo.benchmark.table.table import Table
+from zoo.common.choices import CALIBRATION
 from zoo.common.suggestions import did_you_mean
 from zoo.errors import StoreError
 
@@ -26,7 +27,7 @@ def select_runs(store: Store, names: Sequence[str] = ()) -> tuple[int, ...]:
     Args:
         store: the store that contains the runs.
         names: one entry for each run: its number, its name (for the latest run with that name) or "latest". Without entries,
-            the latest run is selected.
+            the latest run is selected. The latest run is never a calibration, unless there are no other runs.
 
     Raises:
         StoreError: the store contains no runs, or no run for one of the names. The message lists the runs.
@@ -75,7 +76,7 @@ def select_rows(table: Table, rows: Sequence[Row]) -> Table:
 
 def _find_run(store: Store, runs: Sequence[StoredRun], name: str) -> int:
     if name == LATEST:
-        return runs[-1].id
+        return next((run.id for run in reversed(runs) if run.name != CALIBRATION), runs[-1].id)
     for run in runs:
         if str(run.id) == name:
             return run.id

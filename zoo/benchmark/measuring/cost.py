@@ -1,9 +1,8 @@
-"""Compute a trial's costs that need no measurement: parameters, FLOPs, work and the peak of live tensors."""
+"""Compute a trial's costs that need no measurement: parameters, FLOPs and the peak of live tensors."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
@@ -16,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from zoo.benchmark.measuring.operations import OperationCounter
 from zoo.benchmark.measuring.steps import build_subject, make_step
-from zoo.benchmark.messages import StaticCost, Work
+from zoo.benchmark.messages import StaticCost
 from zoo.benchmark.trial import Trial
 from zoo.common.foreign_code import no_exits
 from zoo.model.model import SegmentationModel
@@ -49,8 +48,7 @@ def static_cost(trial: Trial, device: torch.device = CPU) -> StaticCost:
         return _cost_on(CPU, eager, is_followed)
     if trial.dtype == "float32" or not is_followed:
         return cost
-    work, live_bytes = _count_step(_build(CPU, eager), CPU, eager, is_followed)
-    return replace(cost, work=work, live_bytes=live_bytes)
+    return replace(cost, live_bytes=_count_step(_build(CPU, eager), CPU, eager, is_followed)[1])
 
 
 @lru_cache(maxsize=1024)
@@ -62,22 +60,20 @@ def _cost_on_meta(trial: Trial, is_followed: bool) -> StaticCost:
 def _cost_on(device: torch.device, trial: Trial, is_followed: bool = True) -> StaticCost:
     model = _build(device, trial)
     plan = model.plan.as_dict() if isinstance(model, SegmentationModel) else None
-    work, live_bytes = _count_step(model, device, trial, is_followed)
+    step_flops, live_bytes = _count_step(model, device, trial, is_followed)
     single = replace(trial, batch=1, mode="inference")
-    work_of_single = work if single == trial else _count_step(model, device, single, is_followed=False)[0]
     return StaticCost(
         parameters=count_parameters(model),
-        flops=_flops(work_of_single),
-        step_flops=_flops(work),
+        flops=step_flops if single == trial else _count_step(model, device, single, is_followed=False)[0],
+        step_flops=step_flops,
         live_bytes=live_bytes,
         parts=_parts(model),
         plan=plan,
-        work=work,
     )
 
 
-def _count_step(model: nn.Module, device: torch.device, trial: Trial, is_followed: bool) -> tuple[dict[str, Work], int | None]:
-    """Run a trial's step, and return its work and the peak of its live tensors in bytes; None if they are not tracked."""
+def _count_step(model: nn.Module, device: torch.device, trial: Trial, is_followed: bool) -> tuple[int, int | None]:
+    """Run a trial's step, and return its FLOPs and the peak of its live tensors in bytes; None if they are not tracked."""
     step = make_step(model, trial, device)
     live = LiveTensors(model) if is_followed else None
     with OperationCounter() as counter, live or nullcontext():
@@ -85,11 +81,7 @@ def _count_step(model: nn.Module, device: torch.device, trial: Trial, is_followe
     if live and trial.mode == "training":
         with live:
             step()  # the optimizer's state exists from the second step on
-    return counter.work, live.peak if live else None
-
-
-def _flops(work: Mapping[str, Work]) -> int:
-    return sum(each.flops for each in work.values())
+    return counter.flops, live.peak if live else None
 
 
 def _parts(model: nn.Module) -> dict[str, int] | None:

@@ -24,6 +24,7 @@ from zoo.benchmark.measuring.memory import (
     reset_peaks,
     resident_bytes,
 )
+from zoo.benchmark.measuring.operation_times import time_operations
 from zoo.benchmark.measuring.peak_rates import measure_rates
 from zoo.benchmark.measuring.steps import Step, build_subject, make_step
 from zoo.benchmark.messages import Activity, ColdStart, GroupEnd, Message, Round, Sample, TrialCost, UnknownCost, message_to
@@ -37,7 +38,7 @@ from zoo.registry.plugin_files import load_plugin_file
 
 __all__ = ["Job", "JobKind", "do_job"]
 
-JobKind: TypeAlias = Literal["count", "cold start", "rounds", "train"]
+JobKind: TypeAlias = Literal["count", "cold start", "operations", "rounds", "train"]
 
 STEADY_CALLS = 3
 HOG_BYTES = 2**28
@@ -53,7 +54,8 @@ class Job:
 
     Attributes:
         kind: "count" computes the trials' costs (`StaticCost`), "cold start" measures one trial in a process of its own,
-            "rounds" measures the trials as one interleaved group, and "train" trains one trial's model.
+            "operations" times the operations of one trial, "rounds" measures the trials as one interleaved group, and "train"
+            trains one trial's model.
         device: the name of a torch device.
         trials: the trials, in the order in which their models are built.
         plugins: the paths of the files that register encoders or decoders.
@@ -121,6 +123,8 @@ class Job:
             yield from _compute_costs(self.trials, device)
         elif self.kind == "cold start":
             yield from _measure_alone(self.trials[0], device, self.seed)
+        elif self.kind == "operations":
+            yield from time_operations(self.trials[0], device, self.seed)
         elif self.kind == "train":
             assert self.quality is not None
             from zoo.benchmark.measuring.training import (

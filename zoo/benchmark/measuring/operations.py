@@ -1,19 +1,22 @@
-"""Count the work of a model by kind of operation: FLOPs, bytes and calls. On the meta device, this computes nothing."""
+"""Count and time the operations of a model. On the meta device, counting them computes nothing."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from zoo.benchmark.messages import Work
+from zoo.benchmark.measuring.clock import read_clock
+from zoo.benchmark.messages import Operation
 
-__all__ = ["OperationCounter"]
+__all__ = ["OperationCounter", "OperationTimer"]
 
 WHOLE = ("scaled_dot_product_attention", "upsample")
 """Beginnings of the names of operations that run as one kernel, although PyTorch can also replace them by others."""
@@ -28,6 +31,7 @@ KINDS = {
     "pixel_shuffle pixel_unshuffle reflection_pad2d repeat replication_pad2d roll stack take to_copy unsafe_index",
     "activation": "elu erf exp gelu hardsigmoid hardswish log log_sigmoid_forward mish pow rsqrt sigmoid silu softplus sqrt "
     "tanh",
+    "reduction": "amax amin argmax argmin linalg_vector_norm max mean min prod std std_mean sum var var_mean",
 }
 """For some kinds, the names of PyTorch's operations, without underscores at their ends. A view moves no data. An activation
 computes more than an addition or a comparison."""
@@ -36,6 +40,8 @@ KIND_OF = {name: kind for kind, names in KINDS.items() for name in names.split()
 
 PARTS_OF_NAMES = {
     "attention": "attention",
+    "lstm": "recurrent layer",
+    "rnn": "recurrent layer",
     "batch_norm": "batch norm",
     "layer_norm": "norm",
     "group_norm": "norm",
@@ -49,19 +55,20 @@ PARTS_OF_NAMES = {
 
 
 class OperationCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the work of the operations that run while the mode is active.
-
-    The FLOPs are those of `torch.utils.flop_counter`: of convolutions, matrix products and attention, with a multiply-add as
-    two. The bytes of an operation are the sizes of all tensors that it reads or writes. An operation that consists of other
-    operations is replaced by them.
+    """Counts the operations that run while the mode is active. An operation that consists of others is replaced by them.
 
     Attributes:
-        work: a mapping from the kind of operation to the sum of its work.
+        operations: a mapping from each operation to the number of its calls.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.work: dict[str, Work] = {}
+        self.operations: Counter[Operation] = Counter()
+
+    @property
+    def flops(self) -> int:
+        """The FLOPs of all operations."""
+        return sum(count * operation.flops for operation, count in self.operations.items())
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and count it."""
@@ -72,40 +79,84 @@ class OperationCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 result = func.decompose(*args, **kwargs)
                 if result is not NotImplemented:
                     return result
-        result = func(*args, **kwargs)
-        kind = _kind(name, args)
-        if kind == "view":
-            work = Work(calls=1)
-        else:
-            tensors = [leaf for leaf in tree_leaves([args, kwargs, result]) if isinstance(leaf, Tensor)]
-            size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-            work = Work(flops=_flops(name, func.overloadpacket, args, kwargs, result), bytes=size, calls=1)
-        self.work[kind] = self.work.get(kind, Work()) + work
+        result = self._run(func, args, kwargs)
+        self._record(_describe(name, func.overloadpacket, args, kwargs, result))
         return result
 
+    def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        return func(*args, **kwargs)
 
-def _kind(name: str, args: Sequence[Any]) -> str:
-    """Return the kind of an operation.
+    def _record(self, operation: Operation) -> None:
+        self.operations[operation] += 1
 
-    Operations of a kind take about the same time for each FLOP, each byte and each call.
+
+class OperationTimer(OperationCounter):  # type: ignore[no-untyped-call]
+    """Counts and times the operations that run while the mode is active.
+
+    Attributes:
+        seconds: a mapping from each operation to the wall-clock times of its calls.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.seconds: dict[Operation, list[float]] = {}
+        self._device = device
+        self._latest = 0.0
+
+    def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        began = read_clock(self._device)
+        result = func(*args, **kwargs)
+        self._latest = read_clock(self._device) - began
+        return result
+
+    def _record(self, operation: Operation) -> None:
+        super()._record(operation)
+        self.seconds.setdefault(operation, []).append(self._latest)
+
+
+def _describe(name: str, packet: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Operation:
+    """Describe an operation.
 
     Args:
-        name: the operation's name in `torch.ops.aten`, without underscores at both ends.
+        name: its name in `torch.ops.aten`, without underscores at both ends.
+        packet: the operation in `torch.ops.aten`, with all its overloads.
         args: its positional arguments.
+        kwargs: its keyword arguments.
+        result: what it returned.
     """
+    kind = KIND_OF.get(name) or next((kind for part, kind in PARTS_OF_NAMES.items() if part in name), "elementwise")
+    outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+    if kind == "view":
+        return Operation(kind=kind)
+    shape = outputs[0].shape if outputs else ()
+    width, positions = (shape[-1], math.prod(shape[:-1])) if shape else (1, 1)
     if name in ("convolution", "convolution_backward"):
         # The arguments of `convolution` are image, weight, bias, stride, padding, dilation, transposed, output padding and
         # groups. In `convolution_backward`, the gradient of the output precedes them.
+        output = args[0] if name == "convolution_backward" else result
         image, weight, *others = args[1:] if name == "convolution_backward" else args
         is_transposed, groups = others[4], others[6]
-        if is_transposed:
-            return "transposed convolution"
-        if groups > 1:
-            return "depthwise convolution" if groups == image.shape[1] else "grouped convolution"
-        return "convolution 1x1" if math.prod(weight.shape[2:]) == 1 else "convolution"
-    if name in KIND_OF:
-        return KIND_OF[name]
-    return next((kind for part, kind in PARTS_OF_NAMES.items() if part in name), "elementwise")
+        kind = _kind_of_convolution(image, weight, groups, is_transposed=is_transposed)
+        width, positions = min(weight.shape[:2]), output.shape[0] * math.prod(output.shape[2:])
+    inputs = [leaf for leaf in tree_leaves([args, kwargs]) if isinstance(leaf, Tensor)]
+    if kind == "attention" and len(inputs) > 3:
+        kind = "masked attention"
+    return Operation(
+        kind=kind,
+        flops=_flops(name, packet, args, kwargs, result),
+        bytes=sum(tensor.numel() * tensor.element_size() for tensor in (*inputs, *outputs)),
+        width=int(width),
+        positions=int(positions),
+        is_strided=not all(tensor.is_contiguous() for tensor in inputs),
+    )
+
+
+def _kind_of_convolution(image: Tensor, weight: Tensor, groups: int, *, is_transposed: bool) -> str:
+    if is_transposed:
+        return "transposed convolution"
+    if groups > 1:
+        return "depthwise convolution" if groups == image.shape[1] else "grouped convolution"
+    return "convolution 1x1" if math.prod(weight.shape[2:]) == 1 else "convolution"
 
 
 def _flops(name: str, packet: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> int:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,6 +18,9 @@ from zoo.benchmark.running.progress import Watcher
 from zoo.benchmark.store.records import StoredTrial
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.trial import Trial, format_dimensions
+
+if TYPE_CHECKING:
+    from zoo.data.segmentation_data import SegmentationData
 
 __all__ = ["Session"]
 
@@ -36,6 +39,7 @@ class Session:
             all results again takes a long time.
         baselines: a mapping from the key of each control to the key of its baseline.
         only_here: the keys of the trials whose models only this process can build.
+        data: the data to train on; None if nothing is trained.
         group_environments: a mapping from the number of each group that another machine measures to the number of that
             machine's environment in the store.
         began: the time at which this session began (`time.monotonic`).
@@ -53,6 +57,7 @@ class Session:
     stored: dict[str, StoredTrial]
     baselines: Mapping[str, str]
     only_here: set[str]
+    data: SegmentationData | None = None
     group_environments: dict[int, int] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
     measured_seconds: float = 0.0

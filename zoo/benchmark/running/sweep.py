@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
@@ -26,7 +26,7 @@ from zoo.benchmark.trial import make_trials
 from zoo.common.devices import choose_device
 from zoo.registry.plugin_files import load_plugin_file
 
-__all__ = ["ExecutorFactory", "run_sweep"]
+__all__ = ["ExecutorFactory", "open_session", "run_sweep"]
 
 ExecutorFactory: TypeAlias = Callable[[Limits, Sequence[str]], AbstractContextManager[Executor]]
 """A function that returns a context manager, which provides an executor.
@@ -42,6 +42,29 @@ def run_sweep(
     Raises:
         ZooError: the configuration has an error (then nothing is measured), or the executor cannot run the jobs. A trial that
             fails raises no error: its row in the table reports the failure.
+    """
+    with open_session(config, store, watcher, make_executor) as session:
+        # Computed costs first: a model that cannot be built fails before any time is spent on measuring. The costs also decide
+        # which trials fit into memory as a group. A trial that failed in one pass is left out of all later ones.
+        compute_costs(session)
+        if session.device.type == "cpu":
+            measure_cold_starts(session)
+        measure_groups(session)
+        try_smaller_batches(session)
+        _say_measured_share(session)
+        if session.data:
+            measure_floors(session, session.data)
+            measure_quality(session, session.data)
+    store.finish_run(session.run)
+    return store.run(session.run)
+
+
+@contextmanager
+def open_session(config: BenchConfig, store: Store, watcher: Watcher, make_executor: ExecutorFactory) -> Iterator[Session]:
+    """Start a configuration's run, or resume it if it was interrupted, and yield its session.
+
+    Raises:
+        ZooError: the configuration has an error.
     """
     # All errors of the configuration are detected first, so that no run begins and then stops because of one.
     from_files = {entry for plugin in config.plugins for entry in load_plugin_file(Path(plugin))}
@@ -65,7 +88,7 @@ def run_sweep(
     limits = Limits(step_seconds=config.step_limit, memory_bytes=memory_limit)
     preload = [*modules_to_import(trials), *(TRAINING_MODULES if data else ())]
     with make_executor(limits, preload) as executor:
-        session = Session(
+        yield Session(
             config=config,
             store=store,
             watcher=watcher,
@@ -77,20 +100,8 @@ def run_sweep(
             stored={stored.key: stored for stored in store.trials(run.id)},
             baselines={trial.key: replace(trial, role="baseline").key for trial in trials if trial.role == "control"},
             only_here={trial.key for trial in trials if is_made_here(trial, from_files)},
+            data=data,
         )
-        # Computed costs first: a model that cannot be built fails before any time is spent on measuring. The costs also decide
-        # which trials fit into memory as a group. A trial that failed in one pass is left out of all later ones.
-        compute_costs(session)
-        if device.type == "cpu":
-            measure_cold_starts(session)
-        measure_groups(session)
-        try_smaller_batches(session)
-        _say_measured_share(session)
-        if data:
-            measure_floors(session, data)
-            measure_quality(session, data)
-    store.finish_run(run.id)
-    return store.run(run.id)
 
 
 def _say_measured_share(session: Session) -> None:

@@ -1,14 +1,14 @@
-"""Handle trials one by one: compute costs, measure cold starts, and try smaller batches for those that ran out of memory."""
+"""Handle trials one by one: costs, cold starts, times of operations, and smaller batches for those that ran out of memory."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from zoo.benchmark.messages import ColdStart, Failure, TrialCost, UnknownCost
+from zoo.benchmark.messages import ColdStart, Failure, OperationTimes, TrialCost, UnknownCost
 from zoo.benchmark.running.session import Session
 from zoo.benchmark.trial import Trial
 
-__all__ = ["compute_costs", "measure_cold_starts", "try_smaller_batches"]
+__all__ = ["compute_costs", "measure_cold_starts", "time_operations", "try_smaller_batches"]
 
 
 def compute_costs(session: Session) -> None:
@@ -43,6 +43,19 @@ def measure_cold_starts(session: Session) -> None:
         for _, message in session.run_jobs(session.make_job("cold start", [key]) for key in missing):
             if isinstance(message, ColdStart):
                 session.keep_cold_start(message, is_shared=message.trial in session.only_here)
+            elif isinstance(message, Failure):
+                session.keep_failure(message)
+
+
+def time_operations(session: Session) -> None:
+    """Time the operations of each trial in a fresh process."""
+    session.watcher.begin(len(session.find_missing("operation_times")))
+    while missing := session.find_missing("operation_times"):
+        for _, message in session.run_jobs(session.make_job("operations", [key]) for key in missing):
+            if isinstance(message, OperationTimes):
+                session.store.add_operation_times(session.run, message)
+                session.remember(message.trial, operation_times=message)
+                session.watcher.advance(f"timed {session.format_trial(message.trial)}")
             elif isinstance(message, Failure):
                 session.keep_failure(message)
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast, get_args
 
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
-from zoo.benchmark.messages import ColdStart, FailureKind, StaticCost, StopReason, Timing
+from zoo.benchmark.messages import ColdStart, FailureKind, OperationTimes, StaticCost, StopReason, Timing
 from zoo.benchmark.trial import Trial
 
 __all__ = ["StoredGroup", "StoredQuality", "StoredRun", "StoredTrial", "TrainingFacts", "read_facts"]
@@ -152,6 +152,7 @@ class StoredTrial:
 
     Attributes:
         smaller_batch: the cold start with a smaller batch; None unless the trial's own batch ran out of memory.
+        operation_times: the times of the operations; None unless the run is a calibration.
         failure: the kind of `error`; None if the trial did not fail.
         notes: remarks on how the trial was measured.
     """
@@ -161,6 +162,7 @@ class StoredTrial:
     cost: StaticCost | None = None
     cold_start: ColdStart | None = None
     smaller_batch: ColdStart | None = None
+    operation_times: OperationTimes | None = None
     failure: FailureKind | None = None
     error: str | None = None
     notes: tuple[str, ...] = ()

@@ -30,6 +30,7 @@ CREATE TABLE trial (
     failure TEXT,                  -- the kind of error
     cold_start TEXT,               -- JSON: cold start and memory
     smaller_batch TEXT,            -- JSON: cold start at a smaller batch, if the trial's own batch ran out of memory
+    operation_times TEXT,          -- JSON: the times of the operations, from a calibration
     notes TEXT NOT NULL DEFAULT '[]',  -- JSON list
     PRIMARY KEY (run, key)
 );

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import FiniteFloat
 
 from zoo.benchmark.environment import Environment
-from zoo.benchmark.messages import ColdStart, Failure, KernelRate, Round, StaticCost, Timing
+from zoo.benchmark.messages import ColdStart, Failure, KernelRate, OperationTimes, Round, StaticCost, Timing
 from zoo.benchmark.store.database import Database
 from zoo.benchmark.store.lease import is_alive, owner
 from zoo.benchmark.store.records import (
@@ -136,7 +136,7 @@ class Store:
     def trials(self, run: int) -> list[StoredTrial]:
         """Return the trials of a run in the order of the table."""
         query = """
-            SELECT key, facts, cost, cold_start, smaller_batch, failure, error, notes
+            SELECT key, facts, cost, cold_start, smaller_batch, operation_times, failure, error, notes
             FROM trial WHERE run = ? ORDER BY position
         """
         with self.reading(run):
@@ -147,11 +147,12 @@ class Store:
                     cost=None if cost is None else read_facts(StaticCost, cost),
                     cold_start=None if cold_start is None else read_facts(ColdStart, cold_start),
                     smaller_batch=None if smaller_batch is None else read_facts(ColdStart, smaller_batch),
+                    operation_times=None if times is None else read_facts(OperationTimes, times),
                     failure=failure,
                     error=error,
                     notes=tuple(read_facts(list[str], notes)),
                 )
-                for key, facts, cost, cold_start, smaller_batch, failure, error, notes in self._db.execute(query, (run,))
+                for key, facts, cost, cold_start, smaller_batch, times, failure, error, notes in self._db.execute(query, (run,))
             ]
 
     def groups(self, run: int) -> list[StoredGroup]:
@@ -234,7 +235,11 @@ class Store:
         """Store the cold start of a trial with a smaller batch, after its own batch ran out of memory."""
         self._set_fact(run, cold_start.trial, "smaller_batch", cold_start)
 
-    def _set_fact(self, run: int, trial: str, column: str, fact: StaticCost | ColdStart) -> None:
+    def add_operation_times(self, run: int, times: OperationTimes) -> None:
+        """Store the times of a trial's operations."""
+        self._set_fact(run, times.trial, "operation_times", times)
+
+    def _set_fact(self, run: int, trial: str, column: str, fact: StaticCost | ColdStart | OperationTimes) -> None:
         with self._db.transaction():
             statement = f"UPDATE trial SET {column} = ? WHERE run = ? AND key = ?"
             self._db.execute(statement, (json.dumps(asdict(fact)), run, trial))
