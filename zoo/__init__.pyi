@@ -37,6 +37,9 @@ from zoo.registry.registration import register_encoder as register_encoder
 from zoo.registry.registry import list_decoders as list_decoders
 from zoo.registry.registry import list_encoders as list_encoders
 from zoo.registry.specs import Preprocessing as Preprocessing
+from zoo.search import calibrate as calibrate
+from zoo.search import estimate_cost as estimate_cost
+from zoo.search.estimate import CostEstimate as CostEstimate
 from zoo.training.result import TrainResult as TrainResult
 from zoo.training.training import train as train
 

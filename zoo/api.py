@@ -68,7 +68,7 @@ def build(encoder: EncoderLike | Pairing, decoder: str | None = None, **options:
     """
     from zoo.model.building import build_pairing
 
-    return build_pairing(*_find_pairing(encoder, decoder, options))
+    return build_pairing(*find_pairing(encoder, decoder, options))
 
 
 @show_options_of(Pairing)
@@ -84,7 +84,7 @@ def negotiate(encoder: EncoderLike | Pairing, decoder: str | None = None, **opti
     Raises:
         ZooError: an id or an option is unknown, no plan can be made, or a plugin failed.
     """
-    return resolve(*_find_pairing(encoder, decoder, options)).plan
+    return resolve(*find_pairing(encoder, decoder, options)).plan
 
 
 def channels(encoder: EncoderLike, **options: Any) -> list[int]:
@@ -135,14 +135,14 @@ def explain(encoder: EncoderLike | Pairing, decoder: str | None = None, **option
                 f"found {type(encoder).__name__} alone."
             )
         return str(report)
-    pairing, entry = _find_pairing(encoder, decoder, options)
+    pairing, entry = find_pairing(encoder, decoder, options)
     from zoo.common.grid import to_text
     from zoo.pairing.plan_parts import plan_parts
 
     return to_text(plan_parts(resolve(pairing, entry).plan, pairing), width=120).rstrip()
 
 
-def _find_pairing(
+def find_pairing(
     encoder: EncoderLike | Pairing, decoder: str | None, options: PairingOptions
 ) -> tuple[Pairing, Entry[EncoderSpec] | None]:
     """Return the requested pairing, and an entry for its encoder if the encoder is a module. Otherwise, the entry is None.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from zoo.cli import (  # noqa: F401 - each module adds its command
     bench,
+    calibrate,
     compare,
     data,
+    estimate,
     explain,
     export,
     export_results,

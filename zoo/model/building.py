@@ -20,7 +20,7 @@ from zoo.registry.pyramid import FeatureMap
 from zoo.registry.registry import Entry
 from zoo.registry.specs import DecoderSpec, EncoderSpec, import_factory
 
-__all__ = ["build_pairing", "decoder_keywords"]
+__all__ = ["build_encoder", "build_pairing", "decoder_keywords"]
 
 
 def build_pairing(
@@ -31,7 +31,7 @@ def build_pairing(
     This function raises the same errors as `zoo.build`.
     """
     resolved = resolve(pairing, encoder, decoder)
-    encoder_module = _build_encoder(resolved)
+    encoder_module = build_encoder(resolved)
     decoder_module = _build_decoder(resolved)
     head = _build_head(decoder_module, resolved)
     aux_heads = _build_aux_heads(decoder_module, resolved)
@@ -52,7 +52,8 @@ def _match_dtype(model: SegmentationModel, encoder: nn.Module) -> None:
                 child.to(dtype)
 
 
-def _build_encoder(resolved: Resolved) -> nn.Module:
+def build_encoder(resolved: Resolved) -> nn.Module:
+    """Build the encoder of a pairing, for the maps that its plan uses."""
     pairing = resolved.pairing
     given = {"maps": resolved.plan.maps, "in_channels": pairing.in_channels, "weights": pairing.weights}
     if resolved.plan.sizes.image_size is not None:

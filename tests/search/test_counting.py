@@ -1,0 +1,117 @@
+"""The counts of a pairing's two parts add up to those of the whole model, and each part is counted once."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+import torch
+
+import zoo
+from zoo.benchmark.measuring.cost import static_cost
+from zoo.benchmark.measuring.operations import OperationCounter
+from zoo.benchmark.trial import Trial
+from zoo.common.json_cache import JsonCache
+from zoo.search import counting
+from zoo.search.counting import PairingCounter
+
+PAIRINGS = (
+    ("resnet18", "unet-basic"),
+    ("timm:test_vit", "unet-attention"),
+    ("timm:test_efficientnet", "smp:deeplabv3plus"),
+    ("timm:test_mambaout", "smp:fpn"),
+)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The modules that were run to count them."""
+    modules = []
+    count = counting._count
+    monkeypatch.setattr(counting, "_count", lambda module, image: modules.append(module) or count(module, image))
+    return modules
+
+
+def whole(pairing, size, batch):
+    trial = Trial(
+        subject=pairing,
+        mode="inference",
+        batch=batch,
+        height=size[0],
+        width=size[1],
+        dtype="float32",
+        input="random",
+        classes=pairing.classes,
+        in_channels=pairing.in_channels,
+    )
+    return static_cost(trial, torch.device("cpu"))
+
+
+def without_views(operations):
+    return {operation: calls for operation, calls in operations.items() if operation.kind != "view"}
+
+
+@pytest.mark.parametrize(("encoder", "decoder"), PAIRINGS)
+@pytest.mark.parametrize(("size", "batch"), [((64, 96), 1), ((75, 101), 2)])
+def test_the_parts_add_up_to_the_whole(encoder, decoder, size, batch):
+    pairing = zoo.Pairing(encoder, decoder, classes=3)
+    found = PairingCounter().count(pairing, height=size[0], width=size[1], batch=batch)
+    expected = whole(pairing, size, batch)
+    assert (found.parameters, found.flops) == (expected.parameters, expected.step_flops)
+    assert found.peak_bytes == pytest.approx(expected.live_bytes, rel=0.03)
+    with torch.device("meta"):
+        model, image = zoo.build(replace(pairing, image_size=size)).eval(), torch.empty(batch, 3, *size)
+    with torch.inference_mode(), OperationCounter() as counter:
+        model(image)
+    assert without_views(found.operations) == without_views(counter.operations)
+
+
+def test_an_encoder_is_counted_once_for_all_decoders_that_use_the_same_maps(counted):
+    counter = PairingCounter()
+    for decoder in ("unet-basic", "unet-bilinear", "unet-attention"):
+        counter.count(zoo.Pairing("resnet18", decoder), height=64, width=64)
+    assert len(counted) == 1 + 3
+
+
+def test_a_decoder_is_counted_once_for_encoders_with_equal_maps(counted):
+    counter = PairingCounter()
+    for encoder in ("timm:resnet18", "timm:resnet34"):
+        counter.count(zoo.Pairing(encoder, "unet-basic"), height=64, width=64)
+    assert len(counted) == 2 + 1
+
+
+def test_kept_counts_are_read_again(counted, tmp_path):
+    pairing, costs = zoo.Pairing("resnet18", "unet-basic"), []
+    for _ in range(2):
+        with closing(JsonCache(tmp_path / "counts.sqlite", print)) as cache:
+            costs.append(PairingCounter(cache).count(pairing, height=64, width=64))
+    assert costs[0] == costs[1]
+    assert len(counted) == 2
+
+
+def test_another_option_is_counted_again(counted):
+    counter = PairingCounter()
+    small, large = (
+        counter.count(zoo.Pairing("resnet18", "unet-basic", decoder_options={"head_kernel_size": size}), height=64, width=64)
+        for size in (1, 3)
+    )
+    assert small.flops < large.flops
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_what_a_script_registers_is_counted_and_not_kept(counted, tmp_path):
+    class Sum(torch.nn.Module):
+        def __init__(self, pyramid):
+            super().__init__()
+            self.project = torch.nn.Conv2d(pyramid[0].channels, 8, 1)
+            self.out_channels, self.out_stride = 8, pyramid[0].stride
+
+        def forward(self, features):
+            return self.project(features[0])
+
+    zoo.register_decoder("sum", Sum)
+    for _ in range(2):
+        with closing(JsonCache(tmp_path / "counts.sqlite", print)) as cache:
+            PairingCounter(cache).count(zoo.Pairing("resnet18", "sum"), height=64, width=64)
+    assert len(counted) == 3

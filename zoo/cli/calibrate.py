@@ -1,0 +1,43 @@
+"""The command `zoo calibrate`: time a small set of pairings, so that the times of all others can be estimated."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Annotated
+
+import typer
+
+from zoo.cli.answers import answer
+from zoo.cli.application import app
+from zoo.cli.console import PluginOption, StoreOption, load_plugins
+from zoo.common.choices import DEFAULT_STORE, Precision
+
+__all__: list[str] = []
+
+
+@app.command()
+def calibrate(
+    device: Annotated[
+        str, typer.Option(help="auto (an accelerator if there is one, else cpu), cpu, cuda, cuda:1, ...")
+    ] = "auto",
+    dtype: Annotated[Precision, typer.Option(help="The data type of the models.")] = "float32",
+    store: StoreOption = DEFAULT_STORE,
+    plugin: PluginOption = None,
+) -> None:
+    """Time a small, varied set of pairings on a device, so that the times of all others can be estimated.
+
+    This takes a few minutes, once for each device and data type.
+    """
+    import zoo
+    from zoo.benchmark.environment import format_device
+
+    load_plugins(plugin)
+    found = zoo.calibrate(device=device, dtype=dtype, store=store)
+    model = found.model
+    errors = sorted(abs(1 / ratio - 1) for ratio in model.errors)
+    answer(
+        f"{format_device(found.run.environment)}, {dtype}: {len(errors)} pairings timed (run {found.run.id} of {store}).\n"
+        f"Estimates of pairings that the fit did not use: median error {statistics.median(errors):.0%}, 90 % of the errors at "
+        f"most {errors[int(0.9 * len(errors))]:.0%}.\n"
+        f"An estimate's 90 % interval reaches from {model.low - 1:+.0%} to {model.high - 1:+.0%}."
+    )
