@@ -291,10 +291,13 @@ def main() -> None:
     device = choose_device(asked.device)
     place = describe_environment(device)
     where = f"{place.processor}, {place.threads} threads" if device.type == "cpu" else place.device_name
+    is_cuda = device.type == "cuda"
     lines = [
-        f"**{where}, torch {torch.__version__}, smp {smp.__version__}, {asked.rounds} rounds.** Largest error that zoo.deploy "
-        f"accepts in inference: {asked.tolerance:g} in float32 and {asked.coarse:g} in bfloat16; on CUDA, three times the "
-        "model's own error in TF32 if that is larger."
+        f"**{where}, torch {torch.__version__}, smp {smp.__version__}, {asked.rounds} rounds.** In inference, zoo.deploy "
+        f"refuses a model whose logits differ from the original's by more than {asked.tolerance:g} (float32) or "
+        f"{asked.coarse:g} (bfloat16) of the largest logit."
+        + " In TF32, the limit is three times the original's own difference from float32, if that is larger."
+        * is_cuda
     ]
     tolerances = {"float32": asked.tolerance, "bfloat16": asked.coarse}
     for mode in asked.modes:

@@ -239,8 +239,10 @@ class BenchConfig(Strict):
     @model_validator(mode="after")
     def _has_trials(self) -> BenchConfig:
         if "inference" not in self.modes and not set(self.runtime) & set(TRAINING_RUNTIMES):
-            able, runtimes = " or ".join(TRAINING_RUNTIMES), ", ".join(self.runtime)
-            raise ValueError(f"nothing to measure: the mode training requires the runtime {able}; found {runtimes}")
+            able, runtimes = " and ".join(TRAINING_RUNTIMES), ", ".join(self.runtime)
+            raise ValueError(
+                f"nothing to measure: mode 'training' runs only with the runtimes {able}; found runtime {runtimes}"
+            )
         return self
 
     def all_pairings(self) -> list[Pairing]:

@@ -42,14 +42,14 @@ ratio to the baseline is narrow enough. "limit": the maximum number of rounds is
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """A kind of computation and its size. Two operations with the same facts take about the same time.
+    """A kind of computation and its size. Two operations with equal attributes take about the same time.
 
     Attributes:
         kind: the kind of operation, such as "convolution 1x1" or "norm". A "view" moves no data.
-        flops: the number of FLOPs: of convolutions, matrix products and attention. A multiply-add counts as two.
+        flops: the FLOPs of a convolution, a matrix product or attention; 0 for other operations. A multiply-add counts as two.
         bytes: the sizes of all tensors that the operation reads or writes.
-        width: for a convolution, the smaller number of its weight's input channels (of a group) and output channels. For other
-            operations, the last dimension of the result.
+        width: for a convolution, the smaller of the first two dimensions of its weight. For other operations, the last
+            dimension of the result.
         positions: for a convolution, the number of output pixels in the batch. For other operations, the product of the
             result's other dimensions.
         is_strided: whether a tensor that the operation reads is not contiguous in memory.

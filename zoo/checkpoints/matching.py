@@ -83,7 +83,11 @@ class MatchedWeights:
     prefix: str | None
 
     def within(self, path: str) -> MatchedWeights:
-        """Return this match for a module that contains the matched module: `path` ("network.") is put before every name."""
+        """Return these tensors and this report for a module that holds the matched one, with `path` before every name.
+
+        Args:
+            path: where the module holds the matched one, such as "network.".
+        """
         report = replace(
             self.report,
             loaded=tuple(f"{path}{name}" for name in self.report.loaded),

@@ -59,7 +59,9 @@ def maps_are_nchw(subject: EncoderSubject) -> None:
     """Each map is (N, C, H, W): if the height and width of the image change, the last two axes of the map change."""
     small, large = _two_sizes(subject)
     if large is None:
-        raise NotApplicable(f"the encoder accepts only images of {_text(small)}, and one shape does not show the layout")
+        raise NotApplicable(
+            f"the encoder accepts only images of {_text(small)}; telling NCHW from NHWC requires maps at two image sizes"
+        )
     for (fact, first), (_, second) in zip(
         _pair_with_facts(subject, _maps(subject, small)), _pair_with_facts(subject, _maps(subject, large)), strict=True
     ):

@@ -122,7 +122,7 @@ def _reasons(checks: Sequence[BoundCheck], given: Mapping[Any, str]) -> dict[Bou
     """Return a mapping whose keys are the checks that are expected to fail, and whose values are the reasons.
 
     Raises:
-        OptionError: a key of `given` is not a check of these ids, or has no reason.
+        OptionError: a key of `given` matches none of `checks`, or its reason is empty.
     """
     found: dict[BoundCheck, str] = {}
     for key, reason in given.items():

@@ -27,7 +27,7 @@ def select_runs(store: Store, names: Sequence[str] = ()) -> tuple[int, ...]:
     Args:
         store: the store that contains the runs.
         names: one entry for each run: its number, its name (for the latest run with that name) or "latest". Without entries,
-            the latest run is selected. The latest run is never a calibration, unless there are no other runs.
+            the latest run is selected. Runs of `zoo calibrate` do not count as the latest run, unless the store has no others.
 
     Raises:
         StoreError: the store contains no runs, or no run for one of the names. The message lists the runs.

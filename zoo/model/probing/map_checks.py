@@ -33,8 +33,8 @@ def check_complete(observation: Observation, maps: Sequence[Sighting], needed: f
     plugins = sorted({plugin.name for plugin in default_registry().found})
     ids = ", ".join(f"`{name}:NAME`" for name in ([package] if package in plugins else plugins))
     raise NegotiationError(
-        f"{owner} computes more than the feature maps that were found in it. An encoder that returns only these maps would "
-        f"leave out {len(names)} parameters that the last map or the tokens of {owner} depend on: {format_names(names, 3)}. "
+        f"Not all feature maps of {owner} were found: {len(names)} of its parameters affect its output, but none of the maps "
+        f"that were found: {format_names(names, 3)}. An encoder with these maps would lose these parameters. "
         f"Maps found: {found}. "
         "A map is (N, C, H, W) or (N, H, W, C). Tokens (N, L, C) are used only if the module declares `num_prefix_tokens` "
         "(the number of class and register tokens before the patch tokens) and `patch_size`, and if L is num_prefix_tokens "

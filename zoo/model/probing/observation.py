@@ -176,7 +176,7 @@ class Observation:
         if self.grid is None:
             patch_size = getattr(self.module, "patch_size", None)
             if patch_size is None:
-                return f"{self.owner} does not declare both."
+                return f"{self.owner} declares no patch_size."
             return f"{self.owner} declares patch_size = {patch_size}, but no num_prefix_tokens."
         height, width = self.grid.patch_size
         return f"{self.owner} declares {self.grid.num_prefix_tokens} prefix tokens and patches of {height} x {width}."

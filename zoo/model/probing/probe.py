@@ -151,11 +151,12 @@ def _spec_of(observation: Observation) -> EncoderSpec:
     if not maps:
         tried = " and ".join(f"{height} x {width}" for height, width in dict.fromkeys(observation.sizes))
         raise NegotiationError(
-            f"{owner} was probed with images of {in_channels} channels at {tried}, but computes no feature map: "
+            f"{owner} was probed with images of {in_channels} channels at {tried}, but no feature map was found: "
             + (
                 "no 4-D tensor that depends on its parameters has two axes that grow with H and W."
                 if observation.fixed is None
-                else "it has no convolution, pooling or other operation on (N, C, H, W) that reveals one at a single size."
+                else "at a single image size, a map is recognized only if a convolution, pooling or another operation on "
+                "(N, C, H, W) computes it, and there is none."
             )
         )
     maps = sorted(maps, key=lambda sighting: sighting.layout.stride)
