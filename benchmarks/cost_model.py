@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from zoo.benchmark.running.progress import ConsoleWatcher
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.trial import Trial
 from zoo.pairing.pairing import Pairing
-from zoo.search.calibration import Setting, calibrate, sample_pairings, time_pairings
+from zoo.search.calibration import Setting, calibrate, find_calibration, sample_pairings, time_pairings
 
 SETTINGS = ((256, 1, 40e9), (512, 1, 80e9), (256, 8, 100e9), (512, 8, 100e9))
 """Image sizes, batch sizes, and the most FLOPs of a call on the CPU, which limit how long the check takes."""
@@ -53,19 +54,24 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--pairings", type=int, default=100, help="How many pairings are timed in each setting.")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--read", action="store_true", help="Time nothing: read the latest times in the store.")
     asked = parser.parse_args()
     with ConsoleWatcher() as watcher, closing(Store(asked.store)) as store:
-        calibration = calibrate(store, watcher, device=asked.device)
+        find = find_calibration if asked.read else partial(calibrate, watcher=watcher)
+        calibration = find(store, device=asked.device)
+        latest = {run.name: run.id for run in store.runs()}
         timed = timed_in(store, calibration.run.id)
         used = {pairing.encoder for trial, _ in timed if isinstance(pairing := trial.subject, Pairing)}
         by_setting: dict[str, list[tuple[Trial, OperationTimes]]] = defaultdict(list)
         for size, batch, most_flops in SETTINGS:
             setting = Setting(size=size, batch=batch, pairings=asked.pairings, most_flops=most_flops)
             name = f"cost model, {size}x{size}, batch {batch}"
-            config = sample_pairings(
-                name, [setting], device=asked.device, dtype="float32", watcher=watcher, seed=asked.seed, without=used
-            )
-            by_setting[f"{size}x{size}, batch {batch}"] = timed_in(store, time_pairings(config, store, watcher).id)
+            if not asked.read:
+                config = sample_pairings(
+                    name, [setting], device=asked.device, dtype="float32", watcher=watcher, seed=asked.seed, without=used
+                )
+                latest[name] = time_pairings(config, store, watcher).id
+            by_setting[f"{size}x{size}, batch {batch}"] = timed_in(store, latest[name])
     print(f"{format_device(calibration.run.environment)}, calibrated with {len(timed)} pairings\n")
     print(f"| {' | '.join(COLUMNS)} |\n| --- |{' ---: |' * (len(COLUMNS) - 1)}")
     line = flops_line([times for _, times in timed])

@@ -34,10 +34,11 @@ def calibrate(
     load_plugins(plugin)
     found = zoo.calibrate(device=device, dtype=dtype, store=store)
     model = found.model
+    low, high = (statistics.median(ends) for ends in zip(*model.intervals, strict=True))
     errors = sorted(abs(1 / ratio - 1) for ratio in model.errors)
     answer(
         f"{format_device(found.run.environment)}, {dtype}: {len(errors)} pairings timed (run {found.run.id} of {store}).\n"
         f"Estimates of pairings that the fit did not use: median error {statistics.median(errors):.0%}, 90 % of the errors at "
         f"most {errors[int(0.9 * len(errors))]:.0%}.\n"
-        f"An estimate's 90 % interval reaches from {model.low - 1:+.0%} to {model.high - 1:+.0%}."
+        f"Half of their 90 % intervals are within {low - 1:+.0%} to {high - 1:+.0%}."
     )

@@ -28,6 +28,10 @@ SOFTNESS, DOUBT = 0.1, 0.1
 SHRINKAGE = 20.0
 """How strongly the factor of each kind of operation is drawn to 1: as by the square of this number of models."""
 
+FAMILIARITY, MOST_DISTANCE = 0.2, 3.0
+"""The width of an interval is proportional to FAMILIARITY plus the mean distance of the operations to the most similar timed
+ones. The mean is weighted by the operations' times. Distances above MOST_DISTANCE count as MOST_DISTANCE."""
+
 FAR = 1.5
 """The distance from which on an operation is unlike all timed ones: for example, it has 4.5 times as many bytes."""
 MOST_UNLIKE = 0.2
@@ -55,13 +59,13 @@ class CostModel:
 
     Attributes:
         errors: for each timed model, its time divided by the estimate of a cost model that was fitted without it.
-        low: the lower end of an interval, divided by the estimate.
-        high: the upper end of an interval, divided by the estimate.
+        intervals: for each timed model, the ends of its 90 % interval, divided by this estimate.
     """
 
-    def __init__(self, times: Sequence[OperationTimes], errors: Sequence[float] = ()) -> None:
+    def __init__(self, times: Sequence[OperationTimes], errors: Sequence[float] = (), distances: Sequence[float] = ()) -> None:
         self.errors = tuple(errors)
-        self.low, self.high = _ends(self.errors) if errors else (math.nan, math.nan)
+        self._low, self._high = _ends(self.errors, distances) if errors else (math.nan, math.nan)
+        self.intervals = tuple(map(self._interval, distances))
         timed = [each for time in times for each in time.operations]
         self._kinds = {
             kind: _Kind([(each.operation, each.seconds) for each in timed if each.operation.kind == kind])
@@ -74,7 +78,24 @@ class CostModel:
     def estimate(self, operations: Mapping[Operation, int]) -> Interval:
         """Return the estimated time of a call. `operations` is a mapping from each operation to the number of its calls."""
         seconds = sum(self._by_kind(operations).values())
-        return Interval(seconds=seconds, low=self.low * seconds, high=self.high * seconds)
+        low, high = self._interval(self.distance(operations))
+        return Interval(seconds=seconds, low=low * seconds, high=high * seconds)
+
+    def _interval(self, distance: float) -> tuple[float, float]:
+        """Return the ends of the interval of a model at this distance, divided by its estimate."""
+        scale = FAMILIARITY + distance
+        return math.exp(self._low * scale), math.exp(self._high * scale)
+
+    def distance(self, operations: Mapping[Operation, int]) -> float:
+        """Return the mean distance of the operations to the most similar timed ones, weighted by their times."""
+        total, weighted = 0.0, 0.0
+        for kind, members in _split_by_kind(operations).items():
+            if kind in self._kinds:
+                estimates, distances = self._kinds[kind].estimate(list(members))
+                seconds = estimates * np.array(list(members.values()))
+                total += float(seconds.sum())
+                weighted += float(seconds @ np.minimum(distances, MOST_DISTANCE))
+        return weighted / total if total else MOST_DISTANCE
 
     def difference(self, operations: Mapping[Operation, int]) -> str:
         """Return how a model differs from all timed ones, so that its estimate may be far off; "" if it does not."""
@@ -170,25 +191,31 @@ def _fit_factors(parts: Sequence[Mapping[str, float]], seconds: Sequence[float])
 def fit_cost_model(times: Sequence[OperationTimes]) -> CostModel:
     """Fit a cost model to the times of several models.
 
-    The ends of the intervals are quantiles of the errors that cost models make for models that they were not fitted to, by
-    cross-validation (split conformal prediction; Barber et al. 2021, arXiv:1905.02928, section 3).
+    The intervals come from the errors that cost models make for models that they were not fitted to, by cross-validation. An
+    error is the logarithm of the time divided by the estimate, in units of the model's distance to the timed ones: normalized
+    split conformal prediction (Lei et al. 2018, arXiv:1604.04173, section 5.2; Barber et al. 2021, arXiv:1905.02928).
 
     Raises:
         ValueError: there are fewer than `MIN_MODELS` models.
     """
     if len(times) < MIN_MODELS:
         raise ValueError(f"a cost model requires the times of at least {MIN_MODELS} models; found {len(times)}")
-    errors = [0.0] * len(times)
+    errors, distances = [0.0] * len(times), [0.0] * len(times)
     for fold in range(FOLDS):
         model = CostModel([each for index, each in enumerate(times) if index % FOLDS != fold])
         for index in range(fold, len(times), FOLDS):
             operations = {each.operation: each.calls for each in times[index].operations}
             errors[index] = times[index].seconds / model.estimate(operations).seconds
-    return CostModel(times, errors)
+            distances[index] = model.distance(operations)
+    return CostModel(times, errors, distances)
 
 
-def _ends(errors: Sequence[float]) -> tuple[float, float]:
-    """Return the ends of the interval: the order statistics that a new error exceeds with a probability of at most 5 %."""
-    ordered, count = sorted(errors), len(errors)
-    outside = max(1, math.floor((count + 1) * (1 - CONFIDENCE) / 2))
-    return ordered[outside - 1], ordered[count - outside]
+def _ends(errors: Sequence[float], distances: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of the interval in units of a model's distance to the timed ones.
+
+    They are the order statistics that the normalized error of a new model exceeds with a probability of at most 5 %. The
+    interval always contains the estimate.
+    """
+    ordered = sorted(math.log(error) / (FAMILIARITY + distance) for error, distance in zip(errors, distances, strict=True))
+    outside = max(1, math.floor((len(ordered) + 1) * (1 - CONFIDENCE) / 2))
+    return min(0.0, ordered[outside - 1]), max(0.0, ordered[-outside])
