@@ -99,6 +99,16 @@ def test_another_option_is_counted_again(counted):
     assert small.flops < large.flops
 
 
+def test_auxiliary_heads_and_the_treatment_of_sizes_are_counted_again():
+    counter = PairingCounter()
+    padded, resized, supervised = (
+        counter.count(zoo.Pairing("resnet18", "unet-basic", **options), height=75, width=101)
+        for options in ({}, {"size_policy": "resize"}, {"aux_levels": 1})
+    )
+    assert padded.operations != resized.operations
+    assert padded.parameters < supervised.parameters
+
+
 @pytest.mark.usefixtures("fresh_registry")
 def test_what_a_script_registers_is_counted_and_not_kept(counted, tmp_path):
     class Sum(torch.nn.Module):

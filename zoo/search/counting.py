@@ -106,7 +106,8 @@ class PairingCounter:
         """
         resolved = resolve(replace(pairing, image_size=pairing.image_size or (height, width)))
         pairing, plan = resolved.pairing, resolved.plan
-        image = (batch, pairing.in_channels, *plan.sizes.fit(height, width)[1])
+        done, size = plan.sizes.fit(height, width)
+        image = (batch, pairing.in_channels, *size)
         encoder = self._part(
             resolved.encoder,
             [dict(pairing.encoder_options), dict(plan.encoder_options), plan.maps, plan.sizes.image_size, image],
@@ -123,7 +124,7 @@ class PairingCounter:
         ]
         rest = self._part(
             resolved.decoder,
-            [dict(pairing.decoder_options), pairing.classes, routes, encoder.shapes, image, whole],
+            [dict(pairing.decoder_options), pairing.classes, pairing.aux_levels, routes, encoder.shapes, done, image, whole],
             partial(_count_rest, resolved, encoder.shapes, whole),
         )
         weights, active = encoder.weight_bytes + rest.weight_bytes, max(encoder.active_bytes, rest.active_bytes)
