@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def draw(table: Table) -> Figure:
-    """Return a plot of latency against peak memory, with a line through the Pareto front of latency, memory and parameters."""
+    """Return a plot of latency against peak memory, with a line through the Pareto front of the two."""
     rows = [row for row in table.rows if row.latency and row.peak_bytes]
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     others = [row for row in rows if row.decoder not in MARKS]

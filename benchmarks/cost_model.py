@@ -67,9 +67,7 @@ def main() -> None:
             setting = Setting(size=size, batch=batch, pairings=asked.pairings, most_flops=most_flops)
             name = f"cost model, {size}x{size}, batch {batch}"
             if not asked.read:
-                config = sample_pairings(
-                    name, [setting], device=asked.device, dtype="float32", watcher=watcher, seed=asked.seed, without=used
-                )
+                config = sample_pairings(name, [setting], device=asked.device, watcher=watcher, seed=asked.seed, without=used)
                 latest[name] = time_pairings(config, store, watcher).id
             by_setting[f"{size}x{size}, batch {batch}"] = timed_in(store, latest[name])
     print(f"{format_device(calibration.run.environment)}, calibrated with {len(timed)} pairings\n")

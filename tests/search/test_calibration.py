@@ -116,8 +116,23 @@ def test_too_few_encoders_are_an_error_that_says_what_to_do(tmp_path, monkeypatc
 
 def test_a_device_without_a_calibration_is_an_error(tmp_path):
     Store(tmp_path / "zoo.sqlite").close()
-    with pytest.raises(zoo.errors.StoreError, match=r"has no calibration of .*cpu, 1 threads, float32.*Run `zoo calibrate`"):
+    with pytest.raises(zoo.errors.StoreError, match=r"has no calibration of .*cpu, 1 threads\).*Run `zoo calibrate`"):
         zoo.estimate_cost("resnet18", "unet-basic", device="cpu", store=tmp_path / "zoo.sqlite")
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_a_model_that_the_meta_device_cannot_run_is_an_error_that_says_what_to_do(calibrated):
+    class Reading(torch.nn.Module):
+        def __init__(self, pyramid):
+            super().__init__()
+            self.out_channels, self.out_stride = pyramid[0].channels, pyramid[0].stride
+
+        def forward(self, features):
+            return features[0] * float(features[0].mean())
+
+    zoo.register_decoder("reading", Reading)
+    with pytest.raises(zoo.errors.PluginError, match=r"cannot be run on the meta device.*Measure it with `zoo bench` instead"):
+        zoo.estimate_cost("timm:test_resnet", "reading", size=64, device="cpu", store=calibrated)
 
 
 def test_a_store_that_does_not_exist_is_an_error_and_is_not_created(tmp_path):

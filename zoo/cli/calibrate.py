@@ -10,7 +10,7 @@ import typer
 from zoo.cli.answers import answer
 from zoo.cli.application import app
 from zoo.cli.console import PluginOption, StoreOption, load_plugins
-from zoo.common.choices import DEFAULT_STORE, Precision
+from zoo.common.choices import DEFAULT_STORE
 
 __all__: list[str] = []
 
@@ -20,24 +20,23 @@ def calibrate(
     device: Annotated[
         str, typer.Option(help="auto (an accelerator if there is one, else cpu), cpu, cuda, cuda:1, ...")
     ] = "auto",
-    dtype: Annotated[Precision, typer.Option(help="The data type of the models.")] = "float32",
     store: StoreOption = DEFAULT_STORE,
     plugin: PluginOption = None,
 ) -> None:
     """Time a small, varied set of pairings on a device, so that the times of all others can be estimated.
 
-    This takes a few minutes, once for each device and data type.
+    This takes a few minutes, once for each device.
     """
     import zoo
     from zoo.benchmark.environment import format_device
 
     load_plugins(plugin)
-    found = zoo.calibrate(device=device, dtype=dtype, store=store)
+    found = zoo.calibrate(device=device, store=store)
     model = found.model
     low, high = (statistics.median(ends) for ends in zip(*model.intervals, strict=True))
     errors = sorted(abs(1 / ratio - 1) for ratio in model.errors)
     answer(
-        f"{format_device(found.run.environment)}, {dtype}: {len(errors)} pairings timed (run {found.run.id} of {store}).\n"
+        f"{format_device(found.run.environment)}: {len(errors)} pairings timed (run {found.run.id} of {store}).\n"
         f"Estimates of pairings that the fit did not use: median error {statistics.median(errors):.0%}, 90 % of the errors at "
         f"most {errors[int(0.9 * len(errors))]:.0%}.\n"
         f"Half of their 90 % intervals are within {low - 1:+.0%} to {high - 1:+.0%}."

@@ -9,7 +9,7 @@ import typer
 from zoo.cli.answers import answer
 from zoo.cli.application import app
 from zoo.cli.console import DecoderArgument, EncoderArgument, PluginOption, StoreOption, load_plugins
-from zoo.common.choices import DEFAULT_STORE, Precision
+from zoo.common.choices import DEFAULT_STORE
 
 __all__: list[str] = []
 
@@ -22,14 +22,11 @@ def estimate(
     batch: Annotated[int, typer.Option(min=1, help="The number of images per call.")] = 1,
     classes: Annotated[int, typer.Option(min=1, help="The number of classes.")] = 1,
     device: Annotated[str, typer.Option(help="A device that `zoo calibrate` has measured.")] = "auto",
-    dtype: Annotated[Precision, typer.Option(help="The data type of the model.")] = "float32",
     store: StoreOption = DEFAULT_STORE,
     plugin: PluginOption = None,
 ) -> None:
-    """Estimate the latency and the memory of a pairing in inference, without running it. Run `zoo calibrate` first."""
+    """Estimate latency and memory of a pairing in inference in float32, without running it. Run `zoo calibrate` first."""
     import zoo
 
     load_plugins(plugin)
-    answer(
-        zoo.estimate_cost(encoder, decoder, size=size, batch=batch, classes=classes, device=device, dtype=dtype, store=store)
-    )
+    answer(zoo.estimate_cost(encoder, decoder, size=size, batch=batch, classes=classes, device=device, store=store))

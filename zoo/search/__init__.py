@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from zoo.api import find_pairing
-from zoo.common.choices import DEFAULT_STORE, Precision
+from zoo.common.choices import DEFAULT_STORE
 from zoo.common.signatures import show_options_of
 from zoo.errors import OptionError
 from zoo.pairing.pairing import Pairing
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["calibrate", "estimate_cost"]
 
 
-def calibrate(*, device: str = "auto", dtype: Precision = "float32", store: str | PathLike[str] = DEFAULT_STORE) -> Calibration:
+def calibrate(*, device: str = "auto", store: str | PathLike[str] = DEFAULT_STORE) -> Calibration:
     """Time a small, varied set of pairings on a device, so that `estimate_cost` can estimate the times of all others.
 
     This takes a few minutes. The times are stored as a run with the name "zoo calibrate". An interrupted calibration is
@@ -29,7 +29,6 @@ def calibrate(*, device: str = "auto", dtype: Precision = "float32", store: str 
 
     Args:
         device: "auto" (an accelerator if there is one, otherwise the CPU) or the name of a torch device.
-        dtype: the data type of the models; with "bfloat16", they run in autocast.
         store: the SQLite file of the results; created if it does not exist.
 
     Raises:
@@ -40,7 +39,7 @@ def calibrate(*, device: str = "auto", dtype: Precision = "float32", store: str 
     from zoo.search.calibration import calibrate as run
 
     with ConsoleWatcher() as watcher, closing(Store(Path(store))) as opened:
-        return run(opened, watcher, device=device, dtype=dtype)
+        return run(opened, watcher, device=device)
 
 
 @show_options_of(Pairing)
@@ -51,11 +50,10 @@ def estimate_cost(
     size: int | tuple[int, int] = 256,
     batch: int = 1,
     device: str = "auto",
-    dtype: Precision = "float32",
     store: str | PathLike[str] = DEFAULT_STORE,
     **options: Unpack[PairingOptions],
 ) -> CostEstimate:
-    """Estimate the latency and the memory of a pairing in inference, without running it.
+    """Estimate the latency and the memory of a pairing in inference in float32, without running it.
 
     The pairing's operations are counted on the meta device. The latency follows from the cost model that `zoo.calibrate` fitted
     to the times of other pairings on this device.
@@ -66,14 +64,13 @@ def estimate_cost(
         size: the side length of a square image, or (H, W), in pixels.
         batch: the number of images per call.
         device: as in `calibrate`.
-        dtype: as in `calibrate`.
         store: the SQLite file with the calibration.
         options: options of the pairing, as in `zoo.build`.
 
     Raises:
         StoreError: the store does not exist, or has no calibration of this device.
         OptionError: `size` or `batch` is not valid.
-        ZooError: the pairing cannot be built.
+        ZooError: the pairing cannot be built, or cannot be run on the meta device.
 
     Example:
         >>> zoo.calibrate()
@@ -90,5 +87,5 @@ def estimate_cost(
     if not all(type(each) is int and each >= 1 for each in (*sides, batch)) or len(sides) != 2:
         raise OptionError(f"estimate_cost: size and batch must be whole numbers of at least 1; found {size!r} and {batch!r}.")
     with closing(Store(Path(store), must_exist=True)) as opened:
-        calibration = find_calibration(opened, device=device, dtype=dtype)
+        calibration = find_calibration(opened, device=device)
     return estimate(pairing, calibration, height=sides[0], width=sides[1], batch=batch)

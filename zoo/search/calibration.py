@@ -74,16 +74,14 @@ class Calibration:
 
     Attributes:
         run: the run whose times the model was fitted to.
-        dtype: the dtype of the models.
         model: the cost model.
     """
 
     run: StoredRun
-    dtype: str
     model: CostModel
 
 
-def calibrate(store: Store, watcher: Watcher, *, device: str = "auto", dtype: str = "float32") -> Calibration:
+def calibrate(store: Store, watcher: Watcher, *, device: str = "auto") -> Calibration:
     """Time a small, varied set of pairings on a device, store the times as a run, and fit the cost model to them.
 
     An interrupted calibration is resumed.
@@ -91,7 +89,7 @@ def calibrate(store: Store, watcher: Watcher, *, device: str = "auto", dtype: st
     Raises:
         ZooError: the device is not available, or too few pairings can be timed.
     """
-    config = sample_pairings(CALIBRATION, SETTINGS, device=device, dtype=dtype, watcher=watcher)
+    config = sample_pairings(CALIBRATION, SETTINGS, device=device, watcher=watcher)
     return _fit(store, time_pairings(config, store, watcher))
 
 
@@ -107,7 +105,7 @@ def time_pairings(config: BenchConfig, store: Store, watcher: Watcher) -> Stored
     return store.run(session.run)
 
 
-def find_calibration(store: Store, *, device: str = "auto", dtype: str = "float32") -> Calibration:
+def find_calibration(store: Store, *, device: str = "auto") -> Calibration:
     """Return the latest calibration of a device in a store.
 
     Raises:
@@ -115,14 +113,9 @@ def find_calibration(store: Store, *, device: str = "auto", dtype: str = "float3
     """
     environment = describe_environment(choose_device(device)).as_dict()
     for run in reversed(store.runs()):
-        if (
-            run.name == CALIBRATION
-            and run.finished
-            and run.config.get("dtype") == [dtype]
-            and _is_same(run.environment, environment)
-        ):
+        if run.name == CALIBRATION and run.finished and _is_same(run.environment, environment):
             return _fit(store, run)
-    name = f"{environment['device_name']} ({environment['device']}, {environment['threads']} threads, {dtype})"
+    name = f"{environment['device_name']} ({environment['device']}, {environment['threads']} threads)"
     raise StoreError(f"{store.path} has no calibration of {name}. Run `zoo calibrate`, which takes a few minutes.")
 
 
@@ -136,7 +129,6 @@ def sample_pairings(
     settings: Sequence[Setting],
     *,
     device: str,
-    dtype: str,
     watcher: Watcher,
     seed: int = SEED,
     without: Collection[str] = (),
@@ -147,7 +139,6 @@ def sample_pairings(
         name: the name of the run.
         settings: the image sizes and batch sizes, and how many pairings are chosen for each. No encoder is chosen twice.
         device: the device's name, or "auto".
-        dtype: the dtype of the models.
         watcher: shows the progress.
         seed: the seed of the choice.
         without: the ids of encoders that are not chosen.
@@ -178,7 +169,6 @@ def sample_pairings(
             "modes": ["inference"],
             "size": sorted({setting.size for setting in settings}),
             "batch": sorted({setting.batch for setting in settings}),
-            "dtype": [dtype],
             "device": str(chosen_device),
         }
     )
@@ -225,4 +215,4 @@ def _fit(store: Store, run: StoredRun) -> Calibration:
             f"The calibration (run {run.id} of {store.path}) cannot be used: {cause}. Install more encoders, such as timm's "
             f"(pip install timm), or see the failures: zoo table {run.id} --store {store.path}."
         ) from cause
-    return Calibration(run=run, dtype=run.config["dtype"][0], model=model)
+    return Calibration(run=run, model=model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zoo.benchmark.environment import format_device
+from zoo.errors import PluginError, ZooError
 from zoo.pairing.pairing import Pairing
 from zoo.search.calibration import Calibration
 from zoo.search.cost_model import Interval
@@ -53,13 +54,21 @@ class CostEstimate:
 
 
 def estimate(pairing: Pairing, calibration: Calibration, *, height: int, width: int, batch: int) -> CostEstimate:
-    """Return the estimated cost of a pairing on the device of a calibration, in the calibration's dtype.
+    """Return the estimated cost of a pairing on the device of a calibration, in float32.
 
     Raises:
+        PluginError: the model cannot be run on the meta device.
         ZooError: the pairing cannot be built.
-        Exception: the model raises an exception.
     """
-    cost = PairingCounter().count(pairing, height=height, width=width, batch=batch)
+    try:
+        cost = PairingCounter().count(pairing, height=height, width=width, batch=batch)
+    except ZooError:
+        raise
+    except Exception as cause:  # a plugin's model may raise anything
+        raise PluginError(
+            f"{pairing} cannot be run on the meta device, so its operations cannot be counted: "
+            f"{type(cause).__name__}: {cause}. Measure it with `zoo bench` instead."
+        ) from cause
     reason = calibration.model.difference(cost.operations)
     return CostEstimate(
         pairing=pairing,
