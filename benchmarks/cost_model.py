@@ -1,7 +1,8 @@
 """Check the cost model on pairings that it was not fitted to: `python benchmarks/cost_model.py`.
 
 The script calibrates the device, draws other pairings at random (no encoder of the calibration among them), times them, and
-compares the times with the estimates. For each image size and batch size, it prints:
+compares the times with the estimates. The operations of these pairings are counted on the meta device, as `zoo.estimate_cost`
+does. For each image size and batch size, the script prints:
 
 - the number of pairings, of families (first words of the encoders' names) and of decoders;
 - the share of the pairings that have an estimate, to which the other columns are limited;
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -24,12 +26,13 @@ import numpy as np
 from scipy.optimize import nnls
 
 from zoo.benchmark.environment import format_device
-from zoo.benchmark.messages import OperationTimes
+from zoo.benchmark.messages import Operation, OperationTimes
 from zoo.benchmark.running.progress import ConsoleWatcher
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.trial import Trial
 from zoo.pairing.pairing import Pairing
 from zoo.search.calibration import Setting, calibrate, find_calibration, sample_pairings, time_pairings
+from zoo.search.counting import PairingCounter
 
 SETTINGS = ((256, 1, 40e9), (512, 1, 80e9), (256, 8, 100e9), (512, 8, 100e9))
 """Image sizes, batch sizes, and the most FLOPs of a call on the CPU, which limit how long the check takes."""
@@ -74,9 +77,10 @@ def main() -> None:
     print(f"| {' | '.join(COLUMNS)} |\n| --- |{' ---: |' * (len(COLUMNS) - 1)}")
     line = flops_line([times for _, times in timed])
     for name, pairs in by_setting.items():
-        estimates = [calibration.model.estimate(operations_of(times)) for _, times in pairs]
+        counted = [operations_of(trial) for trial, _ in pairs]
+        estimates = [calibration.model.estimate(operations) for operations in counted]
         seconds = np.array([times.seconds for _, times in pairs])
-        is_like = np.array([not calibration.model.difference(operations_of(times)) for _, times in pairs])
+        is_like = np.array([not calibration.model.difference(operations) for operations in counted])
         errors = np.abs(np.array([estimate.seconds for estimate in estimates]) / seconds - 1)[is_like]
         flops_errors = np.abs(np.array([line @ (flops_of(times), 1.0) for _, times in pairs]) / seconds - 1)[is_like]
         low, high = (np.array([getattr(estimate, end) for estimate in estimates]) for end in ("low", "high"))
@@ -107,9 +111,10 @@ def timed_in(store: Store, run: int) -> list[tuple[Trial, OperationTimes]]:
     return [(stored.trial, stored.operation_times) for stored in store.trials(run) if stored.operation_times]
 
 
-def operations_of(times: OperationTimes) -> dict[object, int]:
-    """Return a mapping from each operation of a model to the number of its calls."""
-    return {each.operation: each.calls for each in times.operations}
+def operations_of(trial: Trial) -> Mapping[Operation, int]:
+    """Return the operations of a trial's model and the numbers of their calls, counted without running it."""
+    assert isinstance(trial.subject, Pairing)
+    return PairingCounter().count(trial.subject, height=trial.height, width=trial.width, batch=trial.batch).operations
 
 
 def flops_of(times: OperationTimes) -> int:
