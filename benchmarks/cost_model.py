@@ -26,7 +26,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from zoo.benchmark.environment import format_device
-from zoo.benchmark.messages import Operation, OperationTimes
+from zoo.benchmark.operation import Operation, OperationTimes, total_flops
 from zoo.benchmark.running.progress import ConsoleWatcher
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.trial import Trial
@@ -119,7 +119,7 @@ def operations_of(trial: Trial) -> Mapping[Operation, int]:
 
 def flops_of(times: OperationTimes) -> int:
     """Return the FLOPs of a call."""
-    return sum(each.calls * each.operation.flops for each in times.operations)
+    return total_flops(times.calls)
 
 
 def flops_line(all_times: list[OperationTimes]) -> np.ndarray:

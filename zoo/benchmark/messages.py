@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from pydantic import FiniteFloat
 
+from zoo.benchmark.operation import OperationTime, OperationTimes
+
 __all__ = [
     "Activity",
     "ColdStart",
@@ -18,9 +20,6 @@ __all__ = [
     "JobEnvironment",
     "KernelRate",
     "Message",
-    "Operation",
-    "OperationTime",
-    "OperationTimes",
     "Round",
     "Sample",
     "StaticCost",
@@ -38,29 +37,6 @@ StopReason: TypeAlias = Literal["fixed", "precise", "limit", "budget"]
 """Why the rounds of a group of trials ended. "fixed": the configured number of rounds is done. "precise": the interval of every
 ratio to the baseline is narrow enough. "limit": the maximum number of rounds is done, but not every interval is narrow enough.
 "budget": the time budget is spent."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """A kind of computation and its size. Two operations with equal attributes take about the same time.
-
-    Attributes:
-        kind: the kind of operation, such as "convolution 1x1" or "norm". A "view" moves no data.
-        flops: the FLOPs of a convolution, a matrix product or attention; 0 for other operations. A multiply-add counts as two.
-        bytes: the sizes of all tensors that the operation reads or writes.
-        width: for a convolution, the smaller of the first two dimensions of its weight. For other operations, the last
-            dimension of the result.
-        positions: for a convolution, the number of output pixels in the batch. For other operations, the product of the
-            result's other dimensions.
-        is_strided: whether a tensor that the operation reads is not contiguous in memory.
-    """
-
-    kind: str
-    flops: int = 0
-    bytes: int = 0
-    width: int = 1
-    positions: int = 1
-    is_strided: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,30 +169,6 @@ class ColdStart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OperationTime:
-    """How often a model calls an operation, and the median wall-clock time of these calls in seconds."""
-
-    operation: Operation
-    calls: int
-    seconds: FiniteFloat
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperationTimes:
-    """The times of a trial's operations, and of its whole step.
-
-    Attributes:
-        trial: the trial's key.
-        seconds: the median wall-clock time of a step. While it was measured, the operations were not timed.
-        operations: the operations of a step.
-    """
-
-    trial: str
-    seconds: FiniteFloat
-    operations: tuple[OperationTime, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
     """One complete round of a group: a sample of each trial that did not fail, and the state of the machine.
 
@@ -319,9 +271,7 @@ def message_from(data: Mapping[str, Any]) -> Message:
     if kind is TrialCost:
         facts["cost"] = StaticCost(**facts["cost"])
     if kind is OperationTimes:
-        facts["operations"] = tuple(
-            OperationTime(**{**each, "operation": Operation(**each["operation"])}) for each in facts["operations"]
-        )
+        facts["operations"] = tuple(map(OperationTime.from_dict, facts["operations"]))
     if kind is Round:
         facts["samples"] = tuple(Sample(**sample) for sample in facts["samples"])
     if kind is TrainingResult:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.optimize import nnls
 from scipy.spatial import cKDTree
 
-from zoo.benchmark.messages import Operation, OperationTimes
+from zoo.benchmark.operation import Operation, OperationTimes
 
 __all__ = ["CostModel", "Interval", "fit_cost_model"]
 
@@ -72,8 +72,7 @@ class CostModel:
             for kind in sorted({each.operation.kind for each in timed})
         }
         self._factors = dict.fromkeys([*self._kinds, CALLS], 1.0)
-        models = [{each.operation: each.calls for each in time.operations} for time in times]
-        self._factors = _fit_factors([self._by_kind(model) for model in models], [time.seconds for time in times])
+        self._factors = _fit_factors([self._by_kind(time.calls) for time in times], [time.seconds for time in times])
 
     def estimate(self, operations: Mapping[Operation, int]) -> Interval:
         """Return the estimated time of a call. `operations` is a mapping from each operation to the number of its calls."""
@@ -204,7 +203,7 @@ def fit_cost_model(times: Sequence[OperationTimes]) -> CostModel:
     for fold in range(FOLDS):
         model = CostModel([each for index, each in enumerate(times) if index % FOLDS != fold])
         for index in range(fold, len(times), FOLDS):
-            operations = {each.operation: each.calls for each in times[index].operations}
+            operations = times[index].calls
             errors[index] = times[index].seconds / model.estimate(operations).seconds
             distances[index] = model.distance(operations)
     return CostModel(times, errors, distances)

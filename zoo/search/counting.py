@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from zoo.benchmark.measuring.cost import LiveTensors
 from zoo.benchmark.measuring.operations import OperationCounter
-from zoo.benchmark.messages import Operation
+from zoo.benchmark.operation import Operation, total_flops
 from zoo.common.foreign_code import no_exits
 from zoo.common.json_cache import JsonCache
 from zoo.model.building import build_encoder, build_pairing
@@ -50,7 +50,7 @@ class PairingCost:
     @property
     def flops(self) -> int:
         """The FLOPs of the call."""
-        return sum(calls * operation.flops for operation, calls in self.operations.items())
+        return total_flops(self.operations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

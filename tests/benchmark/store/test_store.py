@@ -20,14 +20,12 @@ from zoo.benchmark.messages import (
     ColdStart,
     Failure,
     KernelRate,
-    Operation,
-    OperationTime,
-    OperationTimes,
     Round,
     Sample,
     StaticCost,
     Timing,
 )
+from zoo.benchmark.operation import Operation, OperationTime, OperationTimes
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.trial import Trial
 

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from zoo.benchmark.measuring.operations import OperationCounter
 from zoo.benchmark.measuring.steps import build_subject, make_step
 from zoo.benchmark.messages import StaticCost
+from zoo.benchmark.operation import total_flops
 from zoo.benchmark.trial import Trial
 from zoo.common.foreign_code import no_exits
 from zoo.model.model import SegmentationModel
@@ -81,7 +82,7 @@ def _count_step(model: nn.Module, device: torch.device, trial: Trial, is_followe
     if live and trial.mode == "training":
         with live:
             step()  # the optimizer's state exists from the second step on
-    return counter.flops, live.peak if live else None
+    return total_flops(counter.operations), live.peak if live else None
 
 
 def _parts(model: nn.Module) -> dict[str, int] | None:

@@ -11,7 +11,8 @@ from zoo.benchmark.measuring.clock import calls_to_fill_a_slot, time_calls
 from zoo.benchmark.measuring.failures import failure_of
 from zoo.benchmark.measuring.operations import OperationTimer
 from zoo.benchmark.measuring.steps import build_subject, make_step
-from zoo.benchmark.messages import Activity, Message, OperationTime, OperationTimes
+from zoo.benchmark.messages import Activity, Message
+from zoo.benchmark.operation import OperationTime, OperationTimes
 from zoo.benchmark.trial import Trial
 from zoo.common.foreign_code import no_exits
 

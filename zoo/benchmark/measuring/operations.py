@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from zoo.benchmark.measuring.clock import read_clock
-from zoo.benchmark.messages import Operation
+from zoo.benchmark.operation import Operation
 
 __all__ = ["OperationCounter", "OperationTimer"]
 
@@ -64,11 +64,6 @@ class OperationCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.operations: Counter[Operation] = Counter()
-
-    @property
-    def flops(self) -> int:
-        """The FLOPs of all operations."""
-        return sum(count * operation.flops for operation, count in self.operations.items())
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and count it."""
@@ -125,9 +120,9 @@ def _describe(name: str, packet: Any, args: Sequence[Any], kwargs: Mapping[str, 
         result: what it returned.
     """
     kind = KIND_OF.get(name) or next((kind for part, kind in PARTS_OF_NAMES.items() if part in name), "elementwise")
-    outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
     if kind == "view":
         return Operation(kind=kind)
+    outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
     shape = outputs[0].shape if outputs else ()
     width, positions = (shape[-1], math.prod(shape[:-1])) if shape else (1, 1)
     if name in ("convolution", "convolution_backward"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from zoo.benchmark.messages import ColdStart, Failure, OperationTimes, TrialCost, UnknownCost
+from zoo.benchmark.messages import ColdStart, Failure, TrialCost, UnknownCost
+from zoo.benchmark.operation import OperationTimes
 from zoo.benchmark.running.session import Session
 from zoo.benchmark.trial import Trial
 

@@ -9,7 +9,8 @@ from typing import Any, TypeVar, cast, get_args
 
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
-from zoo.benchmark.messages import ColdStart, FailureKind, OperationTimes, StaticCost, StopReason, Timing
+from zoo.benchmark.messages import ColdStart, FailureKind, StaticCost, StopReason, Timing
+from zoo.benchmark.operation import OperationTimes
 from zoo.benchmark.trial import Trial
 
 __all__ = ["StoredGroup", "StoredQuality", "StoredRun", "StoredTrial", "TrainingFacts", "read_facts"]

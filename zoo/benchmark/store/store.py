@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import FiniteFloat
 
 from zoo.benchmark.environment import Environment
-from zoo.benchmark.messages import ColdStart, Failure, KernelRate, OperationTimes, Round, StaticCost, Timing
+from zoo.benchmark.messages import ColdStart, Failure, KernelRate, Round, StaticCost, Timing
+from zoo.benchmark.operation import OperationTimes
 from zoo.benchmark.store.database import Database
 from zoo.benchmark.store.lease import is_alive, owner
 from zoo.benchmark.store.records import (
