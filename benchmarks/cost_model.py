@@ -31,7 +31,7 @@ from zoo.benchmark.running.progress import ConsoleWatcher
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.trial import Trial
 from zoo.pairing.pairing import Pairing
-from zoo.search.calibration import Setting, calibrate, find_calibration, sample_pairings, time_pairings
+from zoo.search.calibration import Setting, calibrate, family_of, find_calibration, sample_pairings, time_pairings
 from zoo.search.counting import PairingCounter
 
 SETTINGS = ((256, 1, 40e9), (512, 1, 80e9), (256, 8, 100e9), (512, 8, 100e9))
@@ -94,7 +94,7 @@ def main() -> None:
         cells = (
             name,
             len(pairs),
-            len({id.rpartition(":")[2].partition("_")[0].rstrip("0123456789") for id in encoders}),
+            len(set(map(family_of, encoders))),
             len({trial.subject.decoder for trial, _ in pairs if isinstance(trial.subject, Pairing)}),
             f"{is_like.mean():.0%}",
             f"{np.median(errors):.1%}",

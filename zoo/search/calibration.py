@@ -28,7 +28,7 @@ from zoo.registry.registry import list_decoders, list_encoders
 from zoo.search.cost_model import CostModel, fit_cost_model
 from zoo.search.counting import PairingCounter
 
-__all__ = ["Calibration", "Setting", "calibrate", "find_calibration", "sample_pairings", "time_pairings"]
+__all__ = ["Calibration", "Setting", "calibrate", "family_of", "find_calibration", "sample_pairings", "time_pairings"]
 
 SEED = 0
 MOST_OF_A_FAMILY = 2
@@ -187,15 +187,20 @@ def _exclude_others(chosen: Mapping[Setting, Sequence[Pairing]]) -> list[dict[st
 
 
 def _encoders(seed: int, without: Collection[str]) -> Iterator[str]:
-    """Yield the ids of encoders in random order, few of a family, which is the first word of their names."""
+    """Yield the ids of encoders in random order, few of each family."""
     ids = [id for id in list_encoders() if not id.startswith(f"{LOCAL}:")]
     random.Random(seed).shuffle(ids)
     counts = Counter[str]()
     for id in ids:
-        family = next(iter(re.findall(r"[a-z]+", id.rpartition(":")[2])), id)
-        counts[family] += id not in without
-        if id not in without and counts[family] <= MOST_OF_A_FAMILY:
-            yield id
+        if id not in without:
+            counts[family_of(id)] += 1
+            if counts[family_of(id)] <= MOST_OF_A_FAMILY:
+                yield id
+
+
+def family_of(id: str) -> str:
+    """Return the first word of an encoder's name, which encoders of one family usually share."""
+    return next(iter(re.findall(r"[a-z]+", id.rpartition(":")[2])), id)
 
 
 def _flops(pairing: Pairing, counter: PairingCounter) -> float:

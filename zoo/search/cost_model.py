@@ -72,55 +72,74 @@ class CostModel:
             for kind in sorted({each.operation.kind for each in timed})
         }
         self._factors = dict.fromkeys([*self._kinds, CALLS], 1.0)
-        self._factors = _fit_factors([self._by_kind(time.calls) for time in times], [time.seconds for time in times])
+        by_kind = [self._by_kind(time.calls, self._parts(time.calls)) for time in times]
+        self._factors = _fit_factors(by_kind, [time.seconds for time in times])
 
     def estimate(self, operations: Mapping[Operation, int]) -> Interval:
         """Return the estimated time of a call. `operations` is a mapping from each operation to the number of its calls."""
-        seconds = sum(self._by_kind(operations).values())
-        low, high = self._interval(self.distance(operations))
+        parts = self._parts(operations)
+        seconds = sum(self._by_kind(operations, parts).values())
+        low, high = self._interval(_distance(parts))
         return Interval(seconds=seconds, low=low * seconds, high=high * seconds)
+
+    def distance(self, operations: Mapping[Operation, int]) -> float:
+        """Return the mean distance of the operations to the most similar timed ones, weighted by their times."""
+        return _distance(self._parts(operations))
+
+    def difference(self, operations: Mapping[Operation, int]) -> str:
+        """Return how a model differs from all timed ones, so that its estimate may be far off; "" if it does not."""
+        parts = self._parts(operations)
+        for operation in operations:
+            if operation.kind not in parts:
+                return f"no timed model has operations of the kind {operation.kind!r}"
+        unlike = {kind: float(part.seconds[part.distances > FAR].sum()) * self._factors[kind] for kind, part in parts.items()}
+        share = sum(unlike.values()) / sum(self._by_kind(operations, parts).values())
+        if share > MOST_UNLIKE:
+            kinds = sorted((kind for kind in unlike if unlike[kind]), key=lambda kind: -unlike[kind])
+            return f"operations unlike all timed ones take {share:.0%} of its time ({', '.join(kinds[:3])})"
+        return ""
 
     def _interval(self, distance: float) -> tuple[float, float]:
         """Return the ends of the interval of a model at this distance, divided by its estimate."""
         scale = FAMILIARITY + distance
         return math.exp(self._low * scale), math.exp(self._high * scale)
 
-    def distance(self, operations: Mapping[Operation, int]) -> float:
-        """Return the mean distance of the operations to the most similar timed ones, weighted by their times."""
-        total, weighted = 0.0, 0.0
-        for kind, members in _split_by_kind(operations).items():
+    def _parts(self, operations: Mapping[Operation, int]) -> dict[str, _Part]:
+        """Return the operations of each timed kind, with their estimated times."""
+        by_kind: dict[str, list[Operation]] = {}
+        for operation in operations:
+            by_kind.setdefault(operation.kind, []).append(operation)
+        parts = {}
+        for kind, members in by_kind.items():
             if kind in self._kinds:
-                estimates, distances = self._kinds[kind].estimate(list(members))
-                seconds = estimates * np.array(list(members.values()))
-                total += float(seconds.sum())
-                weighted += float(seconds @ np.minimum(distances, MOST_DISTANCE))
-        return weighted / total if total else MOST_DISTANCE
+                estimates, distances = self._kinds[kind].estimate(members)
+                calls = np.array([operations[operation] for operation in members])
+                parts[kind] = _Part(seconds=estimates * calls, distances=distances)
+        return parts
 
-    def difference(self, operations: Mapping[Operation, int]) -> str:
-        """Return how a model differs from all timed ones, so that its estimate may be far off; "" if it does not."""
-        seconds = self._by_kind(operations)
-        unlike: dict[str, float] = {}
-        for kind, members in _split_by_kind(operations).items():
-            if kind in self._kinds:
-                estimates, distances = self._kinds[kind].estimate(list(members))
-                calls = np.array(list(members.values()))
-                unlike[kind] = float((calls * estimates * self._factors[kind])[distances > FAR].sum())
-            elif sum(members.values()) > 0.02 * sum(operations.values()):
-                return f"no timed model has operations of the kind {kind!r}"
-        share = sum(unlike.values()) / sum(seconds.values())
-        if share > MOST_UNLIKE:
-            kinds = sorted((kind for kind in unlike if unlike[kind]), key=lambda kind: -unlike[kind])
-            return f"operations unlike all timed ones take {share:.0%} of its time ({', '.join(kinds[:3])})"
-        return ""
-
-    def _by_kind(self, operations: Mapping[Operation, int]) -> dict[str, float]:
+    def _by_kind(self, operations: Mapping[Operation, int], parts: Mapping[str, _Part]) -> dict[str, float]:
         """Return the estimated seconds of all calls of each kind of operation, and of the time between the calls."""
-        seconds = {CALLS: SECONDS_BETWEEN_CALLS * sum(operations.values()) * self._factors[CALLS]}
-        for kind, members in _split_by_kind(operations).items():
-            if kind in self._kinds:
-                estimates, _ = self._kinds[kind].estimate(list(members))
-                seconds[kind] = float(estimates @ np.array(list(members.values()))) * self._factors[kind]
-        return seconds
+        between = SECONDS_BETWEEN_CALLS * sum(operations.values()) * self._factors[CALLS]
+        return {CALLS: between} | {kind: float(part.seconds.sum()) * self._factors[kind] for kind, part in parts.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """The operations of one kind in a model.
+
+    Attributes:
+        seconds: the estimated seconds of all calls of each operation, before they are multiplied by the factor of the kind.
+        distances: the distance of each operation to the most similar timed one.
+    """
+
+    seconds: Floats
+    distances: Floats
+
+
+def _distance(parts: Mapping[str, _Part]) -> float:
+    total = sum(float(part.seconds.sum()) for part in parts.values())
+    weighted = sum(float(part.seconds @ np.minimum(part.distances, MOST_DISTANCE)) for part in parts.values())
+    return weighted / total if total else MOST_DISTANCE
 
 
 CALLS = "between calls"
@@ -166,13 +185,6 @@ def _coordinates(operations: Sequence[Operation]) -> Floats:
     )
     strided = np.array([operation.is_strided for operation in operations], dtype=float)
     return np.column_stack([np.log(np.maximum(sizes, 1.0)) * (1.0, 1.0, 0.7, 0.7), strided])
-
-
-def _split_by_kind(operations: Mapping[Operation, int]) -> dict[str, dict[Operation, int]]:
-    kinds: dict[str, dict[Operation, int]] = {}
-    for operation, calls in operations.items():
-        kinds.setdefault(operation.kind, {})[operation] = calls
-    return kinds
 
 
 def _fit_factors(parts: Sequence[Mapping[str, float]], seconds: Sequence[float]) -> dict[str, float]:
