@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
@@ -15,6 +14,7 @@ from zoo.data.data_config import ColorEntry, RangeEntry
 from zoo.pairing.pairing import Pairing
 from zoo.pairing.pairing_yaml import PairingFile
 from zoo.pairing.plan import Plan
+from zoo.registry.library_versions import NOT_INSTALLED, library_versions
 from zoo.registry.licenses import Licenses
 from zoo.registry.registry import default_registry
 from zoo.registry.specs import Preprocessing
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from zoo.model.model import SegmentationModel
 
 __all__ = ["ModelFacts", "SavedModel", "find_versions", "read_facts", "structure_of"]
-
-LIBRARIES = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "segmentation-zoo")
 
 
 class PluginVersion(Strict):
@@ -181,10 +179,4 @@ def _find_plugins(pairing: Pairing) -> dict[str, PluginVersion]:
 
 def find_versions() -> dict[str, str]:
     """Return the versions of the installed libraries that a model depends on."""
-    versions = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
+    return {name: version for name, version in library_versions().items() if version != NOT_INSTALLED}

@@ -6,13 +6,14 @@ from importlib.metadata import PackageNotFoundError, version
 
 from zoo.registry.discovery import OWN_DISTRIBUTION
 
-__all__ = ["library_versions"]
+__all__ = ["NOT_INSTALLED", "library_versions"]
 
-LIBRARIES = (OWN_DISTRIBUTION, "torch", "torchvision", "timm", "segmentation-models-pytorch")
+LIBRARIES = ("torch", "torchvision", "timm", "segmentation-models-pytorch", OWN_DISTRIBUTION)
+NOT_INSTALLED = "-"
 
 
 def library_versions() -> dict[str, str]:
-    """Return a mapping from the names of zoo, torch and the libraries of models to their versions; "-" if not installed."""
+    """Return a mapping from the names of zoo, torch and the libraries of models to their versions, or `NOT_INSTALLED`."""
     return {name: _version(name) for name in LIBRARIES}
 
 
@@ -20,4 +21,4 @@ def _version(distribution: str) -> str:
     try:
         return version(distribution)
     except PackageNotFoundError:
-        return "-"
+        return NOT_INSTALLED
