@@ -114,6 +114,23 @@ def test_too_few_encoders_are_an_error_that_says_what_to_do(tmp_path, monkeypatc
         zoo.calibrate(device="cpu", store=tmp_path / "zoo.sqlite")
 
 
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("kind", ["list_encoders", "list_decoders"])
+def test_without_encoders_or_decoders_the_error_says_what_to_do(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(calibration, kind, list)
+    with pytest.raises(zoo.errors.OptionError, match="No pairing of the installed encoders and decoders can be timed"):
+        zoo.calibrate(device="cpu", store=tmp_path / "zoo.sqlite")
+
+
+def test_a_calibration_with_too_few_times_does_not_hide_an_earlier_one(calibrated, tmp_path, monkeypatch):
+    store = tmp_path / "zoo.sqlite"
+    shutil.copy(calibrated, store)
+    monkeypatch.setattr(calibration, "list_encoders", lambda: ENCODERS[:1])
+    with pytest.raises(zoo.errors.StoreError, match="at least 6 models; found 1"):
+        zoo.calibrate(device="cpu", store=store)
+    assert zoo.estimate_cost("timm:test_resnet", "unet-attention", size=64, device="cpu", store=store).latency is not None
+
+
 def test_a_device_without_a_calibration_is_an_error(tmp_path):
     Store(tmp_path / "zoo.sqlite").close()
     with pytest.raises(zoo.errors.StoreError, match=r"has no calibration of .*cpu, 1 threads\).*Run `zoo calibrate`"):

@@ -9,7 +9,7 @@ import typer
 
 from zoo.cli.answers import answer
 from zoo.cli.application import app
-from zoo.cli.console import PluginOption, StoreOption, load_plugins
+from zoo.cli.console import StoreOption
 from zoo.common.choices import DEFAULT_STORE
 
 __all__: list[str] = []
@@ -21,7 +21,6 @@ def calibrate(
         str, typer.Option(help="auto (an accelerator if there is one, else cpu), cpu, cuda, cuda:1, ...")
     ] = "auto",
     store: StoreOption = DEFAULT_STORE,
-    plugin: PluginOption = None,
 ) -> None:
     """Time a small, varied set of pairings on a device, so that the times of all others can be estimated.
 
@@ -30,7 +29,6 @@ def calibrate(
     import zoo
     from zoo.benchmark.environment import format_device
 
-    load_plugins(plugin)
     found = zoo.calibrate(device=device, store=store)
     model = found.model
     low, high = (statistics.median(ends) for ends in zip(*model.intervals, strict=True))

@@ -21,7 +21,7 @@ from zoo.benchmark.store.records import StoredRun
 from zoo.benchmark.store.store import Store
 from zoo.common.choices import CALIBRATION
 from zoo.common.devices import choose_device
-from zoo.errors import StoreError
+from zoo.errors import OptionError, StoreError
 from zoo.pairing.pairing import Pairing
 from zoo.registry.discovery import LOCAL
 from zoo.registry.registry import list_decoders, list_encoders
@@ -106,15 +106,22 @@ def time_pairings(config: BenchConfig, store: Store, watcher: Watcher) -> Stored
 
 
 def find_calibration(store: Store, *, device: str = "auto") -> Calibration:
-    """Return the latest calibration of a device in a store.
+    """Return the latest calibration of a device in a store. One that timed too few pairings does not hide an earlier one.
 
     Raises:
         StoreError: there is none.
     """
     environment = describe_environment(choose_device(device)).as_dict()
-    for run in reversed(store.runs()):
-        if run.name == CALIBRATION and run.finished and _is_same(run.environment, environment):
-            return _fit(store, run)
+    runs = [run for run in store.runs() if run.name == CALIBRATION and run.finished]
+    failures = []
+    for run in reversed(runs):
+        if _is_same(run.environment, environment):
+            try:
+                return _fit(store, run)
+            except StoreError as failure:
+                failures.append(failure)
+    if failures:
+        raise failures[0]
     name = f"{environment['device_name']} ({environment['device']}, {environment['threads']} threads)"
     raise StoreError(f"{store.path} has no calibration of {name}. Run `zoo calibrate`, which takes a few minutes.")
 
@@ -142,13 +149,16 @@ def sample_pairings(
         watcher: shows the progress.
         seed: the seed of the choice.
         without: the ids of encoders that are not chosen.
+
+    Raises:
+        OptionError: no pairing of installed encoders and decoders can be timed with these settings.
     """
     chosen_device = choose_device(device)
     encoders, decoders = _encoders(seed, without), [id for id in list_decoders() if not id.startswith(f"{LOCAL}:")]
     draw, counter = random.Random(seed), PairingCounter()
     chosen: dict[Setting, list[Pairing]] = {setting: [] for setting in settings}
     speed = 1 if chosen_device.type == "cpu" else ACCELERATOR
-    for encoder in islice(encoders, math.ceil(DRAWS * sum(setting.pairings for setting in settings))):
+    for encoder in islice(encoders if decoders else (), math.ceil(DRAWS * sum(setting.pairings for setting in settings))):
         open_settings = [setting for setting, pairings in chosen.items() if len(pairings) < setting.pairings]
         if not open_settings:
             break
@@ -159,6 +169,11 @@ def sample_pairings(
         fitting = [setting for setting in open_settings if flops * setting.scale <= speed * setting.most_flops]
         if fitting:
             chosen[max(fitting, key=lambda setting: setting.scale)].append(pairing)
+    if not any(chosen.values()):
+        raise OptionError(
+            "No pairing of the installed encoders and decoders can be timed: there are none, or all are too large. "
+            "`zoo plugins` lists what is installed. timm's encoders are installed with: pip install timm."
+        )
     return BenchConfig.model_validate(
         {
             "name": name,
