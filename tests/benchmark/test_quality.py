@@ -168,8 +168,50 @@ def test_every_row_of_a_model_has_its_quality_over_the_seeds(table):
 def test_the_difference_to_the_baseline_has_its_interval(table):
     (row, _), (base, _) = named(table, "as-it-is"), named(table, "conv")
     differences = [own - other for own, other in zip(row.quality.miou, base.quality.miou, strict=True)]
-    assert row.quality_difference == estimate_difference(differences)
+    alone = estimate_difference(differences)
+    assert row.quality_difference == replace(alone, p_value=row.quality_difference.p_value)
+    assert row.quality_difference.p_value >= alone.p_value
     assert base.quality_difference.mean == 0
+
+
+def store_qualities(store, *scores):
+    """Store a run of a baseline and other models with these scores, a seed each, and return its table."""
+    run = add_run(store, quality={"data": {"source": "texture-mosaic"}, "budget": 9, "seeds": len(scores[0])})
+    keys = [subject_key(stored.trial.subject) for stored in store.trials(run) if stored.trial.role != "control"]
+    for key, of_model in zip(keys, scores, strict=True):
+        for seed, miou in enumerate(of_model):
+            store.add_quality(run, key, seed, {"scores": {"miou": miou, "iou": [miou]}, "classes": ["a"], "steps": 9})
+    return table_of(store, run)
+
+
+def test_differences_are_corrected_for_the_number_of_models(tmp_path):
+    with closing(Store(tmp_path / "zoo.sqlite")) as store:
+        found = store_qualities(store, [0.5, 0.5, 0.5], [0.58, 0.62, 0.60], [0.5, 0.5, 0.5])
+    differences = [row.quality_difference for row in found.rows]
+    alone = estimate_difference([0.08, 0.12, 0.10])
+    assert differences[1].p_value == pytest.approx(2 * alone.p_value)
+    assert not differences[1].is_tie
+    assert differences[2].is_tie
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [
+        (1, "With a single seed, no difference in mIoU can be told from chance"),
+        (3, "With 3 seeds, only differences in mIoU of about 0.06 or more can be told from chance"),
+        (5, ""),
+    ],
+)
+def test_with_few_seeds_the_table_says_how_large_a_difference_must_be(tmp_path, seeds, words):
+    scores = [
+        [0.5] * seeds,
+        [0.5 + 0.02 * (seed % 3) for seed in range(seeds)],
+        [0.5 + 0.02 * (-seed % 3) for seed in range(seeds)],
+    ]
+    with closing(Store(tmp_path / "zoo.sqlite")) as store:
+        text = " ".join(str(store_qualities(store, *scores)).split())
+    assert words in text
+    assert ("from chance" in text) is bool(words)
 
 
 def test_a_model_that_cannot_be_trained_keeps_its_speed_and_says_so(table, finished):

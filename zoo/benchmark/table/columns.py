@@ -270,8 +270,8 @@ COLUMNS = (
         cell=_difference_cell,
         value=lambda row: row.quality_difference.mean if row.quality_difference else None,
         smaller_is_better=False,
-        legend="mean difference over the seeds that both models have, with Student's t interval; 'tie' unless the whole "
-        f"interval lies outside -{SCORE_TIE} to {SCORE_TIE}",
+        legend="mean difference over the seeds that both models have, with Student's t interval; 'tie' unless a t-test shows a "
+        f"difference of more than {SCORE_TIE}, with Holm's correction for the number of models in the run",
     ),
     _plain(
         "licenses",

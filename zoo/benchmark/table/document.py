@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -17,7 +18,7 @@ from zoo.benchmark.table.quality import data_content, data_names
 from zoo.benchmark.table.rows import Check, Results, Row
 from zoo.benchmark.trial import format_block
 from zoo.common.grid import Document, Grid, GridRow, Heading, Line
-from zoo.common.statistics import Estimate
+from zoo.common.statistics import SCORE_TIE, Estimate
 
 __all__ = ["document", "intervals_note", "peak_legend", "quality_notes", "records", "title_of"]
 
@@ -27,6 +28,9 @@ SECONDARY = ("licenses", "efficiency", "throughput", "busy_ratio", "rounds", "fl
 """Columns to leave out, in this order, if the terminal is too narrow to show every cell on one line."""
 DROPPED_FIRST = (*SECONDARY, "quality_difference", "parameters", "memory", "p90")
 """Columns to leave out, in this order, if the terminal is too narrow even when cells are folded onto several lines."""
+
+FEW_SEEDS = 5
+"""With fewer seeds than this, the intervals of differences in mIoU are so wide that a note says so."""
 
 
 def document(table: Results, columns: Sequence[Column] | None = None, *, legend: bool = False) -> Document:
@@ -285,6 +289,8 @@ def quality_notes(table: Results) -> list[str]:
                 f"{which}mIoU on the test split of {names[run.id]}: {budget}, {config['seeds']} seeds; the look-up by color "
                 "and the majority class are not neural networks, so every model should score above them"
             )
+    if note := _note_on_few_seeds(table.rows):
+        notes.append(note)
     if len({data_content(run) for run in table.runs if run.id in names}) > 1:
         data = "; ".join(f"run {run}: {name}" for run, name in names.items())
         notes.append(
@@ -292,6 +298,22 @@ def quality_notes(table: Results) -> list[str]:
             "mIoU cannot be compared"
         )
     return notes
+
+
+def _note_on_few_seeds(rows: Sequence[Row]) -> str:
+    """Return how large a difference in mIoU must be to be told from chance, if a model has few seeds; "" otherwise."""
+    compared = [row for row in rows if row.quality and row.quality_difference and not row.is_baseline]
+    few = min((len(row.quality.seeds) for row in compared if row.quality), default=FEW_SEEDS)
+    if few >= FEW_SEEDS:
+        return ""
+    halves = [row.quality_difference.half_width for row in compared if row.quality_difference]
+    finite = [half for half in halves if not math.isinf(half)]
+    if few == 1 or not finite:
+        return "With a single seed, no difference in mIoU can be told from chance; train with at least five seeds"
+    return (
+        f"With {few} seeds, only differences in mIoU of about {statistics.median(finite) + SCORE_TIE:.2f} or more can be told "
+        "from chance; train with at least five seeds to compare more precisely"
+    )
 
 
 def _format_check(check: Check) -> str:

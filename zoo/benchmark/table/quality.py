@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 
 from zoo.benchmark.quality import FLOORS, Floor, Quality
 from zoo.benchmark.store.records import StoredRun
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.trial import Subject, subject_key
-from zoo.common.statistics import Difference
+from zoo.common.statistics import Difference, adjust_p_values
 
 __all__ = ["Qualities", "data_content", "data_names"]
 
@@ -87,10 +88,25 @@ class Qualities:
             wanted=self._config["seeds"],
         )
 
-    def difference(self, subject: Subject, baseline: Subject) -> Difference | None:
-        """Return the difference in mIoU between a model and the baseline; None if no seed succeeded for both."""
-        own, base = self.of(subject), self.of(baseline)
-        return own.difference(base) if own and base else None
+    def differences(self, pairs: Iterable[tuple[Subject, Subject]]) -> dict[tuple[str, str], Difference]:
+        """Return the differences in mIoU between models and their baselines, with the p-values corrected for their number.
+
+        Args:
+            pairs: a model and its baseline, once or several times.
+
+        Returns:
+            A mapping from the `subject_key` of a model and its baseline to the difference. Pairs without a common seed are left
+            out.
+        """
+        found: dict[tuple[str, str], Difference] = {}
+        for subject, baseline in dict.fromkeys(pairs):
+            own, base = self.of(subject), self.of(baseline)
+            if own and base and (difference := own.difference(base)):
+                found[subject_key(subject), subject_key(baseline)] = difference
+        compared = [keys for keys in found if keys[0] != keys[1]]
+        for keys, p_value in zip(compared, adjust_p_values([found[keys].p_value for keys in compared]), strict=True):
+            found[keys] = replace(found[keys], p_value=p_value)
+        return found
 
     def flags(self, quality: Quality) -> Iterator[str]:
         """Yield warnings about a model: seeds for which it was not trained, and trivial baselines that it does not exceed."""

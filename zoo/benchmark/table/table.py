@@ -15,7 +15,7 @@ from zoo.benchmark.store.store import Store
 from zoo.benchmark.table.document import document
 from zoo.benchmark.table.quality import Qualities, data_names
 from zoo.benchmark.table.rows import Check, Results, Row
-from zoo.benchmark.trial import Reference, Role, Trial
+from zoo.benchmark.trial import Reference, Role, Trial, subject_key
 from zoo.common.statistics import Estimate, estimate_median, outliers, percentile_90
 from zoo.errors import ZooError
 from zoo.registry.licenses import licenses_of
@@ -59,6 +59,9 @@ class _RunTable:
         self.qualities = Qualities(store, run, data)
         trials = [stored.trial for stored in self.stored.values()]
         self.baselines = {trial.block: trial.subject for trial in trials if trial.role == "baseline"}
+        self.differences = self.qualities.differences(
+            (trial.subject, self.baselines[trial.block]) for trial in trials if trial.block in self.baselines
+        )
         # With these indices, the time to make the table is proportional to the number of trials, and not to its square.
         self.groups_of: dict[str, list[StoredGroup]] = defaultdict(list)
         self.roles: dict[tuple[int, Role], str] = {}
@@ -140,7 +143,7 @@ class _RunTable:
             flags=self._flags(stored, groups, seconds, quality),
             licenses=_licenses(trial),
             quality=quality,
-            quality_difference=self.qualities.difference(trial.subject, baseline) if quality and baseline else None,
+            quality_difference=self.differences.get((subject_key(trial.subject), subject_key(baseline))) if baseline else None,
         )
 
     def _best_rate(self, groups: Sequence[StoredGroup], dtype: str) -> float | None:
