@@ -211,6 +211,7 @@ class TrainingResult:
         seconds: the time of training and testing.
         classes: the names of the data's classes.
         scores: `zoo.training.scores.Scores` as a dictionary.
+        validation: the mIoU on the validation images; None unless `QualityEntry.stop_after` is set.
     """
 
     trial: str
@@ -219,6 +220,7 @@ class TrainingResult:
     seconds: float
     classes: tuple[str, ...]
     scores: Mapping[str, Any]
+    validation: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

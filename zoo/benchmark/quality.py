@@ -52,31 +52,39 @@ class QualityEntry(TrainSettings):
         budget: the length of each training run: a number of optimizer steps, or a time in minutes ("2 min"). With a time, each
             model is trained for as many steps as it can do in this time. The default is the number in `BUDGETS` for a
             built-in task, and `OTHER_BUDGET` for other data.
-        seeds: how many times each model is trained; the seeds are 0, 1, ...
+        seeds: how many times each model is trained.
+        first_seed: the seed of the first training of each model. The seeds of the further trainings are the next numbers.
         learning_rate: the highest learning rate of the one-cycle schedule. The default is three times that of `zoo.train`: at
             1e-3, some classes of brain-lobes were not learned in 400 steps (docs/explanation/quality.md).
         validations: the number of validations during training. With the default, 0, the last weights are tested, so that
             no model profits from a choice among several checkpoints.
+        stop_after: the step after which training stops, long before the learning rate's schedule ends. The schedule is that of
+            the whole budget. `zoo search` compares models after few steps in this way. By default, training ends with the
+            budget.
     """
 
     data: DataNamed
     budget: Budget | None = None
     seeds: Count = 3
+    first_seed: Annotated[int, Field(ge=0)] = 0
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     validations: Annotated[int, Field(ge=0)] = 0
+    stop_after: Count | None = None
 
     @model_validator(mode="after")
     def _refuse_keys_of_the_run(self) -> QualityEntry:
         instead = {
             "steps": "quality.budget",
             "epochs": "quality.budget",
-            "seed": "quality.seeds",
+            "seed": "quality.seeds and quality.first_seed",
             "devices": "device",
             "device": "device",
         }
         for name, key in instead.items():
             if getattr(self, name) != TrainSettings.model_fields[name].default:
                 raise ValueError(f"quality in the file of a benchmark has no key {name}; set {key} instead")
+        if self.stop_after is not None and (self.validations or self.seconds is not None):
+            raise ValueError("stop_after requires a budget in steps, and validations: 0")
         if self.init_from is not None:
             raise ValueError(
                 "quality in the file of a benchmark has no key init_from, since one model's weights fit only one pairing"
@@ -184,4 +192,5 @@ def format_budget(entry: Mapping[str, Any], qualities: Sequence[Quality]) -> str
     if isinstance(entry["budget"], str):
         span = f" ({steps[0]:,} to {steps[-1]:,} steps)" if steps else ""
         return f"{entry['budget'].strip()} of training each{span}, batch {entry['batch']}"
-    return f"{entry['budget']:,} steps of batch {entry['batch']}"
+    stop = f"{entry['stop_after']:,} of " if entry.get("stop_after") else ""
+    return f"{stop}{entry['budget']:,} steps of batch {entry['batch']}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from zoo.common.regular_files import check_regular, resolve_links
 
-__all__ = ["draft_of", "replace_file"]
+__all__ = ["draft_of", "is_draft", "replace_file"]
 
 LONGEST = 255
 """The longest file name that most file systems allow, in bytes."""
@@ -40,6 +41,12 @@ def draft_of(path: Path) -> Iterator[Path]:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def is_draft(path: Path, name: str) -> bool:
+    """Return whether a file is a draft of the file `name`, which a killed process has left."""
+    whole = Path(name)
+    return re.fullmatch(rf"\.{re.escape(whole.stem)}\.\d+{re.escape(whole.suffix)}", path.name) is not None
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from zoo.common.atomic_write import replace_file
 from zoo.common.regular_files import check_regular
 
-__all__ = ["as_json", "read_json", "write_json"]
+__all__ = ["as_json", "differing_keys", "read_json", "write_json"]
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -43,3 +43,12 @@ def as_json(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return data as it would be after `write_json` and then `read_json`: tuples become lists, and keys become text."""
     found: dict[str, Any] = json.loads(json.dumps(facts))
     return found
+
+
+def differing_keys(one: Any, other: Any, path: str = "") -> Iterator[str]:
+    """Yield the path of each value that differs between two JSON objects, such as "settings.batch"."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in one.keys() | other.keys():
+            yield from differing_keys(one.get(key), other.get(key), f"{path}.{key}" if path else key)
+    elif one != other:
+        yield path

@@ -53,6 +53,7 @@ def fit(
     plugins: Sequence[Path] = (),
     show_progress: bool = False,
     tell: Callable[[str], None] | None = None,
+    stop_after: int | None = None,
 ) -> TrainResult:
     """Train a pairing, test it, and write checkpoints, logs and the result to a folder.
 
@@ -70,6 +71,9 @@ def fit(
         plugins: the Python files that registered the encoder or the decoder, if any.
         show_progress: whether to draw a progress bar.
         tell: called before each batch with a line about the batch. If it raises an exception, the run ends and can be resumed.
+        stop_after: the step after which training stops for now; None to train to the end. The model is then validated and
+            tested as it is. A later call with more steps goes on from there, to the same weights as without the stop. Requires
+            `settings.validations` to be 0.
 
     Raises:
         OptionError: Lightning is not installed, the folder cannot be written, or a setting does not fit the model (for example,
@@ -182,7 +186,7 @@ def fit(
             memory_format=_memory_format(model, data, settings, size),
             facts=checkpoint_facts,
         )
-        outcome = run(parts, data, settings, output, size=size, show_progress=show_progress, tell=tell)
+        outcome = run(parts, data, settings, output, size=size, show_progress=show_progress, tell=tell, stop_after=stop_after)
     if not outcome.scores.pixels:
         raise DataError(
             f"{data.name}, test split: every pixel is ignored (mask value {data.ignored}), so there is no score. Use test "
@@ -197,9 +201,10 @@ def fit(
         waiting=outcome.waiting,
         tested=outcome.tested,
         test=outcome.scores,
+        validation=outcome.validation,
         checkpoint=output / f"{outcome.tested}.ckpt",
     )
-    if outcome.is_first:
+    if outcome.is_first and (stop_after is None or outcome.steps >= settings.num_steps(len(data.train))):
         write_result(output, result, run_hash)
     return result
 

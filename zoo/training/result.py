@@ -34,6 +34,7 @@ class TrainResult:
             was done in that call.
         tested: the name of the tested checkpoint, "best" or "last".
         test: the scores of this checkpoint on the test images, each of which counts once.
+        validation: the mIoU of this checkpoint on the validation images, if `zoo search` trained the model; otherwise None.
         checkpoint: the file of this checkpoint, for `zoo.load`.
     """
 
@@ -47,6 +48,7 @@ class TrainResult:
     waiting: Annotated[float, Field(ge=0, le=1)] | None
     tested: Annotated[str, Field(pattern="^(best|last)$")]
     test: Scores
+    validation: float | None = None
     checkpoint: Path
 
     def as_dict(self) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zoo.common.json_files import as_json, read_json, write_json
+from zoo.common.atomic_write import is_draft
+from zoo.common.json_files import as_json, differing_keys, read_json, write_json
 from zoo.data.fingerprint import Fingerprint, read_fingerprint
 from zoo.errors import ConfigError, OptionError
 
@@ -51,7 +52,7 @@ def claim_folder(output: Path, identity: Mapping[str, Any], data: Fingerprint) -
     if os.path.lexists(path):
         found = read_run_file(path)
         if found != as_json(identity):
-            differing = sorted(_differences(found, as_json(identity)))
+            differing = sorted(differing_keys(found, as_json(identity)))
             raise ConfigError(
                 f"{output} contains a run with other settings, which differ in {', '.join(differing)}. Use another --output, "
                 "or remove that folder."
@@ -60,7 +61,7 @@ def claim_folder(output: Path, identity: Mapping[str, Any], data: Fingerprint) -
         return
     try:
         output.mkdir(parents=True, exist_ok=True)
-        if any(each.name != DATA for each in output.iterdir()):
+        if any(each.name != DATA and not is_draft(each, DATA) and not is_draft(each, SETTINGS) for each in output.iterdir()):
             raise ConfigError(f"{output} is not empty, but does not contain a run of zoo. Use another --output.")
         write_json(output / DATA, data.as_dict())
         write_json(path, identity)  # written last, since the folder belongs to this run as soon as this file exists
@@ -99,11 +100,3 @@ def read_run_file(path: Path) -> dict[str, Any]:
 def damage_error(path: Path, reason: str) -> ConfigError:
     """Return the error for a damaged file in a run's folder."""
     return ConfigError(f"{path} is damaged ({reason}). Restore the file, or remove {path.parent} to start the run again.")
-
-
-def _differences(one: Any, other: Any, path: str = "") -> Iterator[str]:
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in one.keys() | other.keys():
-            yield from _differences(one.get(key), other.get(key), f"{path}.{key}" if path else key)
-    elif one != other:
-        yield path

@@ -74,6 +74,7 @@ class Job:
         rates: whether to measure first how many FLOPs per second the device can reach (`KernelRate`).
         quality: the data and the settings for training; None unless `kind` is "train".
         data: the digest of the training data.
+        folder: the folder of the training's checkpoints, from which training goes on; "" to train from the beginning.
     """
 
     kind: JobKind
@@ -94,6 +95,7 @@ class Job:
     rates: bool = False
     quality: QualityEntry | None = None
     data: str = ""
+    folder: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the job as a JSON-serializable dictionary."""
@@ -131,7 +133,14 @@ class Job:
                 train_and_test,  # imports Lightning, which takes seconds and which no other job needs
             )
 
-            yield from train_and_test(self.trials[0], self.quality, digest=self.data, device=device, seed=self.seed)
+            yield from train_and_test(
+                self.trials[0],
+                self.quality,
+                digest=self.data,
+                device=device,
+                seed=self.seed,
+                folder=Path(self.folder) if self.folder else None,
+            )
         else:
             if self.rates:
                 yield from _measure_rates(device, self.trials[0].dtype)

@@ -53,7 +53,9 @@ def floor_scores(data: SegmentationData, name: str) -> Scores:
     return score_predictor(data, BASELINES[name](data))
 
 
-def train_and_test(trial: Trial, plan: QualityEntry, *, digest: str, device: torch.device, seed: int) -> Iterator[Message]:
+def train_and_test(
+    trial: Trial, plan: QualityEntry, *, digest: str, device: torch.device, seed: int, folder: Path | None = None
+) -> Iterator[Message]:
     """Train and test a trial's model in a separate thread, and yield the messages.
 
     While the thread runs, an `Activity` is yielded about every half second. The last message is a `TrainingResult` or, if
@@ -65,6 +67,7 @@ def train_and_test(trial: Trial, plan: QualityEntry, *, digest: str, device: tor
         digest: the digest of the run's data. Data with a different digest are refused.
         device: the device to train on.
         seed: the seed of the weights and of the order of the data.
+        folder: the folder of the checkpoints, from which training goes on; None to train from the beginning.
     """
     messages: queue.Queue[Message | None] = queue.Queue()
     is_abandoned = threading.Event()
@@ -80,7 +83,7 @@ def train_and_test(trial: Trial, plan: QualityEntry, *, digest: str, device: tor
 
     def work() -> None:
         try:
-            messages.put(_train(trial, plan, digest, device, seed, report))
+            messages.put(_train(trial, plan, digest, device, seed, folder, report))
         except BaseException as cause:  # noqa: BLE001 - any exception of a plugin's model is shown in its row
             messages.put(failure_of(trial, cause))
         finally:
@@ -106,7 +109,13 @@ class _EnoughError(Exception):
 
 
 def _train(
-    trial: Trial, plan: QualityEntry, digest: str, device: torch.device, seed: int, report: Callable[[str], None]
+    trial: Trial,
+    plan: QualityEntry,
+    digest: str,
+    device: torch.device,
+    seed: int,
+    folder: Path | None,
+    report: Callable[[str], None],
 ) -> TrainingResult:
     data = open_quality_data(plan)
     if data.fingerprint and data.fingerprint.digest != digest:
@@ -118,8 +127,9 @@ def _train(
 
     def run(steps: int, report: Callable[[str], None]) -> TrainResult:
         settings = plan.settings(steps=steps, seed=seed, device=str(device))
-        with tempfile.TemporaryDirectory(prefix="zoo-quality-") as folder:
-            return fit(_subject(trial, size, seed), data, settings, Path(folder, "run"), tell=report)
+        with tempfile.TemporaryDirectory(prefix="zoo-quality-") as temporary:
+            output = folder or Path(temporary, "run")
+            return fit(_subject(trial, size, seed), data, settings, output, tell=report, stop_after=plan.stop_after)
 
     steps = plan.budget if isinstance(plan.budget, int) else _count_steps(plan.seconds or 0.0, run, report)
     result = run(steps, report)
@@ -130,6 +140,7 @@ def _train(
         seconds=time.perf_counter() - began,
         classes=data.classes,
         scores=result.test.as_dict(),
+        validation=result.validation,
     )
 
 

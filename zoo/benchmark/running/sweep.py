@@ -18,7 +18,13 @@ from zoo.benchmark.running.local import Executor, Limits, LocalProcesses
 from zoo.benchmark.running.preload import is_made_here, modules_to_import
 from zoo.benchmark.running.progress import Watcher
 from zoo.benchmark.running.session import Session
-from zoo.benchmark.running.training_pass import TRAINING_MODULES, load_data, measure_floors, measure_quality
+from zoo.benchmark.running.training_pass import (
+    TRAINING_MODULES,
+    TrainingLimits,
+    load_data,
+    measure_floors,
+    measure_quality,
+)
 from zoo.benchmark.running.trial_passes import compute_costs, measure_cold_starts, try_smaller_batches
 from zoo.benchmark.store.records import StoredRun
 from zoo.benchmark.store.store import Store
@@ -26,7 +32,7 @@ from zoo.benchmark.trial import make_trials
 from zoo.common.devices import choose_device
 from zoo.registry.plugin_files import load_plugin_file
 
-__all__ = ["ExecutorFactory", "open_session", "run_sweep"]
+__all__ = ["ExecutorFactory", "measure_session", "open_session", "run_sweep"]
 
 ExecutorFactory: TypeAlias = Callable[[Limits, Sequence[str]], AbstractContextManager[Executor]]
 """A function that returns a context manager, which provides an executor.
@@ -44,19 +50,29 @@ def run_sweep(
             fails raises no error: its row in the table reports the failure.
     """
     with open_session(config, store, watcher, make_executor) as session:
-        # Computed costs first: a model that cannot be built fails before any time is spent on measuring. The costs also decide
-        # which trials fit into memory as a group. A trial that failed in one pass is left out of all later ones.
-        compute_costs(session)
-        if session.device.type == "cpu":
-            measure_cold_starts(session)
-        measure_groups(session)
-        try_smaller_batches(session)
-        _say_measured_share(session)
-        if session.data:
-            measure_floors(session, session.data)
-            measure_quality(session, session.data)
+        measure_session(session)
     store.finish_run(session.run)
     return store.run(session.run)
+
+
+def measure_session(session: Session, training: TrainingLimits | None = None) -> None:
+    """Measure everything that a run has not measured yet, and train its models.
+
+    Args:
+        session: the run.
+        training: where checkpoints are kept, and when no further training begins.
+    """
+    # Computed costs first: a model that cannot be built fails before any time is spent on measuring. The costs also decide
+    # which trials fit into memory as a group. A trial that failed in one pass is left out of all later ones.
+    compute_costs(session)
+    if session.device.type == "cpu":
+        measure_cold_starts(session)
+    measure_groups(session)
+    try_smaller_batches(session)
+    _say_measured_share(session)
+    if session.data:
+        measure_floors(session, session.data)
+        measure_quality(session, session.data, training)
 
 
 @contextmanager
@@ -72,7 +88,7 @@ def open_session(config: BenchConfig, store: Store, watcher: Watcher, make_execu
     for runtime in config.runtime:
         check_runtime(runtime, device)
     environment = describe_environment(device).as_dict()
-    data = load_data(config)
+    data = load_data(config.quality) if config.quality else None
     if data:
         config = fit_to_data(config, len(data.classes), data.in_channels, data.name)
         for note in data.notes:

@@ -30,13 +30,15 @@ class ScoreFacts:
 class TrainingFacts:
     """What the table shows about one training run of a model.
 
-    A trivial baseline (which is not a neural network) has only `scores`.
+    A trivial baseline (which is not a neural network) has only `scores`. `validation` is the mIoU on the validation images, if
+    `QualityEntry.stop_after` is set.
     """
 
     scores: ScoreFacts
     classes: tuple[str, ...] = ()
     steps: int = 0
     seconds: FiniteFloat = 0.0
+    validation: FiniteFloat | None = None
 
 
 def read_facts(kind: type[_T], text: object) -> _T:

@@ -38,6 +38,8 @@ __all__ = ["Outcome", "Parts", "run"]
 CHECKPOINTS = 20
 """The number of times that `last.ckpt` is written in a run, if the run has enough steps."""
 MIN_STEPS = 25
+NEVER = 2**31
+"""A number of batches that no run reaches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,7 @@ class Outcome:
         scores: the scores of the test.
         waiting: the share of the training time of this call in which training waited for images; None if at most one step was
             done in this call.
+        validation: the mIoU on the validation images when training stopped; None if it was not to stop early.
         is_first: whether this process writes the result. If there are several devices, each has a process, and only one writes.
     """
 
@@ -57,6 +60,7 @@ class Outcome:
     tested: str
     scores: Scores
     waiting: float | None
+    validation: float | None
     is_first: bool
 
 
@@ -93,10 +97,22 @@ def run(
     size: tuple[int, int],
     show_progress: bool,
     tell: Callable[[str], None] | None,
+    stop_after: int | None,
 ) -> Outcome:
     """Train and test a model.
 
     When the training is finished and only the test remains, `trained.json` is written to the folder.
+
+    Args:
+        parts: the objects that the run uses.
+        data: the images and masks.
+        settings: how to train.
+        output: the folder of the run.
+        size: (H, W) of the crops.
+        show_progress: whether to draw a progress bar.
+        tell: called with a line before each batch.
+        stop_after: the step after which training stops for now; None to train to the end. If it is set, `settings.validations`
+            must be 0, and the model is validated when it stops.
 
     Raises:
         ZooError: the process was sent SIGTERM.
@@ -124,14 +140,16 @@ def run(
     if not begun and (output / "log").exists() and is_first_process:  # no checkpoint has been written yet, or it was removed
         logging.getLogger(__name__).warning("%s is missing: the run begins again with its first step.", last)
     interval = max(1, round(steps / settings.validations)) if settings.validations else None
+    end = steps if stop_after is None else min(stop_after, steps)
     if interval and begun > interval:  # a best checkpoint exists: report damage now, not after hours of training
         read_fitting(best, run_id, module, steps)
     keeper = ModelCheckpoint(output, "best", monitor="val_miou", mode="max", enable_version_counter=False)
     waiting = _MeasureWaiting()
+    stop = end if end < steps else None
     # The user's callbacks come first, so that an average of the weights, for example, is updated before it is saved.
     callbacks = [
         *parts.callbacks,
-        _KeepLast(last, step=begun, interval=max(MIN_STEPS, steps // CHECKPOINTS), validations=interval),
+        _KeepLast(last, step=begun, interval=max(MIN_STEPS, steps // CHECKPOINTS), validations=interval, end=stop),
     ]
     if interval:
         callbacks.append(keeper)
@@ -141,9 +159,9 @@ def run(
         callbacks.append(_Tell(tell, steps))
     trainer = make_trainer(
         settings,
-        max_steps=steps,
-        val_check_interval=interval and interval * settings.accumulation,
-        limit_val_batches=1.0 if interval else 0,
+        max_steps=end,
+        val_check_interval=interval * settings.accumulation if interval else NEVER,
+        limit_val_batches=0 if interval is None and stop_after is None else 1.0,
         log_every_n_steps=max(1, min(50, steps // 100)),
         default_root_dir=output,
         logger=[*_loggers(output, begun), *parts.loggers],
@@ -153,9 +171,11 @@ def run(
         enable_progress_bar=show_progress,
     )
     with _explain_sigterm(output):
-        if not trained.exists():
+        # A run that is to stop early, and is already there, has nothing to do. A run that is to end still has to be completed.
+        if not trained.exists() and (begun < end or end == steps):
             trainer.fit(module, batches, ckpt_path=str(last) if last.exists() else None)
             begun = trainer.global_step
+        if not trained.exists() and end == steps:
             trainer.save_checkpoint(last)
             if interval and module.validated_at != begun:
                 trainer.validate(module, batches, verbose=False)
@@ -167,10 +187,19 @@ def run(
         tested = best if interval else last
         # `ckpt_path` is not used here: with it, an averaging callback would restore the weights that are not averaged.
         module.load_state_dict(read_fitting(tested, run_id, module, steps)["state_dict"])
+        validation = None
+        if stop_after is not None:
+            trainer.validate(module, batches, verbose=False)
+            validation = module.miou
         trainer.test(module, batches, verbose=False)
     assert module.scores is not None
     return Outcome(
-        steps=begun, tested=tested.stem, scores=module.scores, waiting=waiting.share, is_first=trainer.is_global_zero
+        steps=begun,
+        tested=tested.stem,
+        scores=module.scores,
+        waiting=waiting.share,
+        validation=validation,
+        is_first=trainer.is_global_zero,
     )
 
 
@@ -189,21 +218,24 @@ def _explain_sigterm(output: Path) -> Iterator[None]:
 class _KeepLast(Callback):
     """Writes `last.ckpt` regularly, but not directly before a validation.
 
-    A run that is resumed from a checkpoint directly before a validation would skip that validation.
+    A run that is resumed from a checkpoint directly before a validation would skip that validation. The checkpoint is also
+    written after the step `end`, if that is set, so that training can go on from there in a later call.
     """
 
-    def __init__(self, path: Path, *, step: int, interval: int, validations: int | None) -> None:
+    def __init__(self, path: Path, *, step: int, interval: int, validations: int | None, end: int | None) -> None:
         self._path = path
         self._kept = step
         self._interval = interval
         self._validations = validations
+        self._end = end
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """Write `last.ckpt` if enough steps have passed since it was last written."""
         step = trainer.global_step
-        if step - self._kept >= self._interval and not (self._validations and step % self._validations == 0):
+        is_due = step - self._kept >= self._interval or (step == self._end and step > self._kept)
+        if is_due and not (self._validations and step % self._validations == 0):
             trainer.save_checkpoint(self._path)
             self._kept = step
 
