@@ -31,6 +31,11 @@ class JsonCache:
             self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
             self._prepare(self._db)
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether the file can be used."""
+        return self._db is not None
+
     def read(self, key: str) -> Any | None:
         """Return the result that is stored under a key; None if there is none."""
         row = None

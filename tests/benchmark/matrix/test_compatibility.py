@@ -15,8 +15,8 @@ from rich.console import Console
 from torch import nn
 
 import zoo
-from zoo.benchmark.matrix import processes
 from zoo.cli import main
+from zoo.common import item_processes
 from zoo.common.child_process import ChildProcess
 from zoo.common.json_cache import JsonCache
 from zoo.registry.registry import default_registry
@@ -142,7 +142,7 @@ class Kept:
 
 @pytest.fixture(autouse=True)
 def kept_process(monkeypatch):
-    monkeypatch.setattr(processes, "ChildProcess", Kept.make)
+    monkeypatch.setattr(item_processes, "ChildProcess", Kept.make)
 
 
 @pytest.fixture

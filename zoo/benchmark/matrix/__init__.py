@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from zoo.benchmark.matrix.cells import Cell
+from zoo.benchmark.matrix.cells import Cell, Outcome
 from zoo.benchmark.matrix.compatibility import CompatibilityMatrix
+from zoo.common.item_processes import ItemResult, ItemWork, process_items
 from zoo.common.json_cache import JsonCache
 from zoo.errors import OptionError
 from zoo.registry.discovery import LOCAL, OWN_DISTRIBUTION
@@ -62,7 +63,6 @@ def matrix(
     Example:
         >>> print(zoo.matrix("timm:convnext*", "unet-*", jobs=8))
     """
-    from zoo.benchmark.matrix.processes import check_here, check_in_processes
     from zoo.benchmark.running.preload import own_modules
     from zoo.benchmark.running.progress import ConsoleWatcher
 
@@ -85,8 +85,9 @@ def matrix(
         apart = [ids for ids in missing if not _is_local(ids)]
         here = [ids for ids in missing if _is_local(ids)]
         watcher.begin(len(missing))
-        with closing(check_in_processes(apart, jobs, limit, own_modules([*rows, *columns]))) as from_processes:
-            for outcome in chain(from_processes, check_here(here)):
+        work = ItemWork(function="zoo.benchmark.matrix.check:check_all", limit=limit, preload=own_modules([*rows, *columns]))
+        with closing(process_items(apart, work, jobs)) as from_processes:
+            for outcome in chain(map(_outcome, from_processes), _check_here(here)):
                 cell = outcome.cell
                 ids = cell.encoder, cell.decoder
                 cells[ids] = cell
@@ -94,6 +95,23 @@ def matrix(
                     kept.keep(key, cell.as_dict())
                 watcher.advance(f"{cell.encoder} x {cell.decoder}")
     return CompatibilityMatrix(cells=tuple(cells[ids] for ids in keys), versions=versions)
+
+
+def _outcome(result: ItemResult) -> Outcome:
+    """Return the outcome of a check in another process. A check that crashed or hung may succeed another time."""
+    if result.facts is not None:
+        return Outcome.from_dict(result.facts)
+    encoder, decoder = result.item
+    hint = " Set a higher limit (--limit) to allow more time." if result.error.startswith("HangError") else ""
+    return Outcome(cell=Cell(encoder=encoder, decoder=decoder, error=result.error + hint), is_lasting=False)
+
+
+def _check_here(pairings: Sequence[tuple[str, str]]) -> Iterator[Outcome]:
+    """Check pairings that only this process can build, and yield their outcomes in order."""
+    for pairing in pairings:
+        from zoo.benchmark.matrix.check import check  # imports torch, which is not needed without pairings
+
+        yield check(*pairing)
 
 
 def default_cache() -> Path:

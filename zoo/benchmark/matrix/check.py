@@ -34,13 +34,13 @@ def check(encoder: str, decoder: str) -> Outcome:
         return Outcome(cell=cell, is_lasting=_is_lasting(cause))
 
 
-def check_all(pairings: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any] | None]:
+def check_all(items: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any] | None]:
     """For each pairing, yield None when its check begins, and the outcome as plain data when it ends.
 
-    Called in a child process.
+    Called in a child process. The items are the ids of an encoder and a decoder.
     """
     torch.set_num_threads(1)
-    for encoder, decoder in pairings:
+    for encoder, decoder in items:
         yield None
         yield check(encoder, decoder).as_dict()
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate, get_worker_info
 
+from zoo.common.item_processes import count_cores
 from zoo.data.samples import Samples
 from zoo.data.segmentation_data import SegmentationData
 from zoo.training.loop.augmentation import Augmentation
@@ -84,7 +84,7 @@ class TrainingData(LightningDataModule):
         elif device == "cpu":  # loading processes would compete with the training process for the same cores
             workers = 0
         else:
-            workers = min(MOST_WORKERS, _count_cores() // self.trainer.world_size)
+            workers = min(MOST_WORKERS, count_cores() // self.trainer.world_size)
         return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": device == "cuda"}
 
 
@@ -94,8 +94,3 @@ def _collate(samples: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
         return [part[None] for part in samples[0]]
     batch: list[Tensor] = default_collate(samples)
     return batch
-
-
-def _count_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
