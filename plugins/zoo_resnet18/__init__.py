@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import zoo
 
+WEIGHTS_FILE = "resnet18-f37072fd.pth"
+"""The name of the file of torchvision's weights (IMAGENET1K_V1)."""
 MAPS = (
     zoo.plugin.FeatureMap(name="stem", channels=64, stride=2),
     zoo.plugin.FeatureMap(name="pool", channels=64, stride=4),
@@ -27,4 +31,15 @@ def zoo_encoders() -> Iterator[zoo.plugin.EncoderSpec]:
         weights=("imagenet",),
         source="He et al. 2016, Deep Residual Learning for Image Recognition (arXiv:1512.03385); torchvision",
         license="BSD-3-Clause",
+        local_weights=_has_local_weights,
     )
+
+
+def _has_local_weights(_: str, /) -> bool:
+    return (hub_folder() / "checkpoints" / WEIGHTS_FILE).is_file()
+
+
+def hub_folder() -> Path:
+    """Return the folder of `torch.hub`, without importing torch."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
+    return (Path(os.environ.get("TORCH_HOME", cache / "torch")) / "hub").expanduser()

@@ -13,7 +13,7 @@ from typing import Any
 
 import zoo
 from zoo_timm.index import Architecture, index, sides
-from zoo_timm.packaged import PACKAGED
+from zoo_timm.packaged import PACKAGED, has_weights_file
 
 SOURCE = "timm (Wightman, huggingface/pytorch-image-models)"
 LICENSE = "Apache-2.0"
@@ -47,6 +47,7 @@ def zoo_encoders() -> Iterator[zoo.plugin.EncoderSpec]:
             source=SOURCE,
             license=LICENSE,
             weights_license=partial(_weights_license, name),
+            local_weights=partial(_has_local_weights, name, tags),
         )
 
 
@@ -94,6 +95,16 @@ def _sizes(name: str, /, **options: Any) -> zoo.plugin.ImageSizes:
 
 def _output_strides(name: str, /, **_: Any) -> tuple[int, ...]:
     return index()[name].output_strides
+
+
+def _has_local_weights(name: str, tags: tuple[str, ...], weights: str, /) -> bool:
+    """Return whether the weights are in an installed package, or timm's own weights in the cache of huggingface_hub."""
+    if weights == "packaged":
+        return has_weights_file(name)
+    from huggingface_hub import try_to_load_from_cache
+
+    files = (try_to_load_from_cache(f"timm/{name}.{tags[0]}", file) for file in ("model.safetensors", "pytorch_model.bin"))
+    return any(isinstance(file, str) for file in files)
 
 
 def _weights_license(name: str, weights: str, /) -> str:

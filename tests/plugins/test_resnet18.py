@@ -14,6 +14,7 @@ from timm.models._manipulate import adapt_input_conv
 from torchvision.models import ResNet, ResNet18_Weights, resnet18, resnet34
 
 import zoo
+from zoo.registry.registry import default_registry
 from zoo_resnet18.encoder import ResNet18Encoder
 
 FACTS = [
@@ -337,3 +338,12 @@ def test_building_changes_no_entry_of_the_registry(weights):
     again = zoo.build("resnet18", "unet-basic")
     assert (again.decoder.out_channels, again.head.out_channels, again.pairing.in_channels) == (16, 1, 3)
     assert again.preprocessing.mean == (0.0, 0.0, 0.0)
+
+
+def test_weights_in_the_folder_of_torch_hub_are_on_this_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    entry = default_registry().encoder("resnet18")
+    assert entry.find_local_weights() is None
+    (tmp_path / "hub/checkpoints").mkdir(parents=True)
+    (tmp_path / "hub/checkpoints" / HUB_FILE).write_bytes(b"")
+    assert entry.find_local_weights() == "imagenet"

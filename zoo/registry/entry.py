@@ -70,6 +70,19 @@ class Entry(Generic[_S]):
             raise OptionError(f"{reserved[0]!r} is not an option of {self.id}: zoo passes it itself{keyword}.")
         return self._ask("pyramid function", self.spec.pyramid_for, options)
 
+    def find_local_weights(self: Entry[EncoderSpec]) -> str | None:
+        """Return the first name of weights that are on this machine; None if there are none, or if this is not known.
+
+        Raises:
+            PluginError: the plugin's function failed.
+        """
+        is_local = self.spec.local_weights
+        if is_local is None:
+            return None
+        what = f"The local_weights function of {self.full_id}"
+        with plugin_code(what, avoidance=f"Or continue without it: leave {self.full_id} out."):
+            return next((name for name in self.spec.weights if is_local(name)), None)
+
     def needs(self: Entry[DecoderSpec], options: Mapping[str, Any]) -> Needs:
         """Return the needs of the decoder with these options."""
         return self._ask("needs function", self.spec.needs_for, options)

@@ -39,6 +39,7 @@ class _EncoderFacts(TypedDict, total=False):
     source: str
     license: str
     weights_license: str | Callable[[str], str]
+    local_weights: Callable[[str], bool] | None
     replace: bool
 
 
@@ -119,6 +120,7 @@ def register_encoder(
     source: str = "",
     license: str = "",
     weights_license: str | Callable[[str], str] = "",
+    local_weights: Callable[[str], bool] | None = None,
     replace: bool = False,
 ) -> Any:
     """Register an encoder for this process. Without `factory`, return a decorator for the factory.
@@ -139,6 +141,8 @@ def register_encoder(
         source: the paper or repository of the architecture.
         license: the license of the code, as an SPDX id.
         weights_license: the license of the weights, or a torch-free function that returns the license for one of `weights`.
+        local_weights: a torch-free function that returns whether the weights with one of the names in `weights` are on this
+            machine, so that using them downloads nothing; None if this is not known.
         replace: whether to replace an encoder that is already registered under this name.
 
     Returns:
@@ -161,6 +165,7 @@ def register_encoder(
             source=source,
             license=license,
             weights_license=weights_license,
+            local_weights=local_weights,
         )
         default_registry().register("encoder", spec, replace=replace)
         return factory

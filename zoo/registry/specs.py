@@ -149,6 +149,8 @@ class EncoderSpec:
         license: the license of the code, as an SPDX id (`LicenseRef-...` for a license that SPDX does not list).
         weights_license: the license of all weights, or a torch-free function that returns the license for one of `weights` or
             `tags`; "" if it is not known.
+        local_weights: a torch-free function that returns whether the weights with one of the names in `weights` are on this
+            machine, so that using them downloads nothing; None if the plugin cannot tell. `zoo search` uses such weights.
     """
 
     name: str
@@ -163,6 +165,7 @@ class EncoderSpec:
     source: str = ""
     license: str = ""
     weights_license: str | Callable[[str], str] = ""
+    local_weights: Callable[[str], bool] | None = None
 
     def __post_init__(self) -> None:
         _check_name_and_factory("EncoderSpec", self.name, self.factory)
@@ -175,6 +178,10 @@ class EncoderSpec:
         if not isinstance(self.weights_license, str) and not callable(self.weights_license):
             raise RegistrationError(
                 f"Encoder {self.name!r}: weights_license must be text or a function, found {self.weights_license!r}."
+            )
+        if self.local_weights is not None and not callable(self.local_weights):
+            raise RegistrationError(
+                f"Encoder {self.name!r}: local_weights must be a function or None, found {self.local_weights!r:.80}."
             )
         if self.output_strides:
             self._check_output_strides()
