@@ -367,3 +367,10 @@ def test_the_command_tells_of_a_store_or_run_that_is_not_there(cli, tmp_path):
         begin(store, "unet-basic")
     status, _, err = cli("7")
     assert (status, "has no run" in err) == (2, True)
+
+
+def test_a_page_without_plots_is_small_and_has_all_rows():
+    whole, small = report_html(made.three()), report_html(made.three(), plots=False)
+    assert len(small) < len(whole) / 10
+    assert 'id="plot' not in small
+    assert Page(small).data["size"] == Page(whole).data["size"] == 3
