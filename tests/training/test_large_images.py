@@ -146,6 +146,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_two_processes_test_each_image_once(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
     paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
@@ -191,6 +192,7 @@ for folder in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_images_of_12_million_pixels_need_less_than_a_gibibyte(tmp_path):
     folders = [write_folder(tmp_path / str(size[0]), size) for size in ((256, 256), (3000, 4000))]
     done = subprocess.run(

@@ -52,6 +52,7 @@ def miou_of(masks, folder):
     return np.mean([sum(hits[value::2]) / sum(unions[value::2]) for value in (0, 1)])
 
 
+@pytest.mark.slow
 def test_scenes_of_12_bits_are_learned_as_well_as_by_hand_and_predicted_alike(tmp_path, command_line):
     def train(folder, name):
         return zoo.train(
