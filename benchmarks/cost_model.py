@@ -78,9 +78,10 @@ def main() -> None:
     line = flops_line([times for _, times in timed])
     for name, pairs in by_setting.items():
         counted = [operations_of(trial) for trial, _ in pairs]
-        estimates = [calibration.model.estimate(operations) for operations in counted]
+        predictions = [calibration.model.predict(operations) for operations in counted]
+        estimates = [calibration.model.interval(prediction) for prediction in predictions]
         seconds = np.array([times.seconds for _, times in pairs])
-        is_like = np.array([not calibration.model.difference(operations) for operations in counted])
+        is_like = np.array([not prediction.difference for prediction in predictions])
         errors = np.abs(np.array([estimate.seconds for estimate in estimates]) / seconds - 1)[is_like]
         flops_errors = np.abs(np.array([line @ (flops_of(times), 1.0) for _, times in pairs]) / seconds - 1)[is_like]
         low, high = (np.array([getattr(estimate, end) for estimate in estimates]) for end in ("low", "high"))

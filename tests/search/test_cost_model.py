@@ -42,7 +42,7 @@ def random_models(count, seed=0, **options):
 
 def test_times_that_follow_from_the_operations_are_estimated_from_them():
     model = fit_cost_model(random_models(40))
-    errors = [model.estimate(new.calls).seconds / new.seconds - 1 for new in random_models(40, seed=1)]
+    errors = [model.predict(new.calls).seconds / new.seconds - 1 for new in random_models(40, seed=1)]
     assert np.median(np.abs(errors)) < 0.05
     assert np.max(np.abs(errors)) < 0.2
 
@@ -52,35 +52,35 @@ def test_the_interval_holds_nine_of_ten_new_times():
     for seed in range(8):
         model = fit_cost_model(random_models(60, seed=seed, noise=0.15))
         for new in random_models(40, seed=100 + seed, noise=0.15):
-            interval = model.estimate(new.calls)
+            interval = model.interval(model.predict(new.calls))
             held.append(interval.low <= new.seconds <= interval.high)
     assert 0.85 <= np.mean(held) <= 0.95
 
 
 def test_a_model_like_the_timed_ones_does_not_differ_from_them():
     model = fit_cost_model(random_models(40))
-    assert [model.difference(new.calls) for new in random_models(20, seed=1)] == [""] * 20
+    assert [model.predict(new.calls).difference for new in random_models(20, seed=1)] == [""] * 20
 
 
 def test_a_kind_of_operation_that_no_timed_model_has_is_a_difference():
     model = fit_cost_model(random_models(40))
     (new,) = random_models(1, seed=1)
     wavelet = {Operation(kind="wavelet", bytes=10**7, width=8, positions=100): 50}
-    assert model.difference(new.calls | wavelet) == "no timed model has operations of the kind 'wavelet'"
+    assert model.predict(new.calls | wavelet).difference == "no timed model has operations of the kind 'wavelet'"
 
 
 @pytest.mark.parametrize("scale", [0.001, 1000.0])
 def test_operations_of_another_magnitude_are_a_difference(scale):
     model = fit_cost_model(random_models(40))
     (new,) = random_models(1, seed=1, scale=scale)
-    assert "operations unlike all timed ones take" in model.difference(new.calls)
+    assert "operations unlike all timed ones take" in model.predict(new.calls).difference
 
 
 def test_a_small_share_of_unlike_operations_is_no_difference():
     model = fit_cost_model(random_models(40))
     (new,) = random_models(1, seed=1)
     tiny = {Operation(kind="norm", bytes=16, width=1, positions=2): 1}
-    assert model.difference(new.calls | tiny) == ""
+    assert model.predict(new.calls | tiny).difference == ""
 
 
 def test_too_few_models_are_refused():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections import Counter
+from contextlib import closing, nullcontext
 from dataclasses import replace
 
 import pytest
@@ -67,6 +68,26 @@ def test_the_parts_add_up_to_the_whole(encoder, decoder, size, batch):
     assert without_views(found.operations) == without_views(counter.operations)
 
 
+@pytest.mark.parametrize(
+    "encoder", ["resnet18", "timm:test_convnext", "timm:test_efficientnet_ln", "timm:test_vit2", "timm:test_nfnet"]
+)
+def test_the_faster_kernels_of_the_meta_device_change_no_count(encoder, monkeypatch):
+    pairing = zoo.Pairing(encoder, "unet-attention")
+    fast = PairingCounter().count(pairing, height=64, width=96)
+    monkeypatch.setattr(counting, "FastMeta", nullcontext)
+    slow = PairingCounter().count(pairing, height=64, width=96)
+    assert without_statistics(fast.operations) == without_statistics(slow.operations)
+    assert (fast.parameters, fast.peak_bytes) == (slow.parameters, pytest.approx(slow.peak_bytes, rel=0.001))
+
+
+def without_statistics(operations):
+    """Return the operations; those of batch norms without their bytes, since PyTorch's meta kernel returns statistics, too."""
+    counts = Counter()
+    for operation, calls in operations.items():
+        counts[replace(operation, bytes=0) if operation.kind == "batch norm" else operation] += calls
+    return counts
+
+
 def test_an_encoder_is_counted_once_for_all_decoders_that_use_the_same_maps(counted):
     counter = PairingCounter()
     for decoder in ("unet-basic", "unet-bilinear", "unet-attention"):
@@ -86,6 +107,16 @@ def test_kept_counts_are_read_again(counted, tmp_path):
     for _ in range(2):
         with closing(JsonCache(tmp_path / "counts.sqlite", print)) as cache:
             costs.append(PairingCounter(cache).count(pairing, height=64, width=64))
+    assert costs[0] == costs[1]
+    assert len(counted) == 2
+
+
+def test_pretrained_weights_are_not_loaded(counted):
+    counter = PairingCounter()
+    costs = [
+        counter.count(zoo.Pairing("timm:resnet18", "unet-basic", weights=name), height=64, width=64)
+        for name in (None, "default")
+    ]
     assert costs[0] == costs[1]
     assert len(counted) == 2
 

@@ -10,6 +10,7 @@ from zoo.cli.answers import answer
 from zoo.cli.application import app
 from zoo.cli.console import DecoderArgument, EncoderArgument, PluginOption, StoreOption, load_plugins
 from zoo.common.choices import DEFAULT_STORE
+from zoo.registry.image_sizes import read_size
 
 __all__: list[str] = []
 
@@ -18,7 +19,7 @@ __all__: list[str] = []
 def estimate(
     encoder: EncoderArgument,
     decoder: DecoderArgument,
-    size: Annotated[int, typer.Option(min=1, help="The side length of a square image, in pixels.")] = 256,
+    size: Annotated[str, typer.Option(metavar="HxW", help="Image size; 256 for a square.")] = "256",
     batch: Annotated[int, typer.Option(min=1, help="The number of images per call.")] = 1,
     classes: Annotated[int, typer.Option(min=1, help="The number of classes.")] = 1,
     device: Annotated[str, typer.Option(help="A device that `zoo calibrate` has measured.")] = "auto",
@@ -29,4 +30,5 @@ def estimate(
     import zoo
 
     load_plugins(plugin)
-    answer(zoo.estimate_cost(encoder, decoder, size=size, batch=batch, classes=classes, device=device, store=store))
+    sides = read_size(size, "--size")
+    answer(zoo.estimate_cost(encoder, decoder, size=sides, batch=batch, classes=classes, device=device, store=store))

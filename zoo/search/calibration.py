@@ -7,11 +7,14 @@ import random
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice, product
+from pathlib import Path
 from typing import Any
 
 from zoo.benchmark.config import BenchConfig
+from zoo.benchmark.operation import total_flops
 from zoo.benchmark.running.environment import describe_environment
 from zoo.benchmark.running.local import LocalProcesses
 from zoo.benchmark.running.progress import Watcher
@@ -21,12 +24,14 @@ from zoo.benchmark.store.records import StoredRun
 from zoo.benchmark.store.store import Store
 from zoo.common.choices import CALIBRATION
 from zoo.common.devices import choose_device
-from zoo.errors import OptionError, StoreError
+from zoo.common.json_cache import JsonCache
+from zoo.errors import OptionError, StoreError, ZooError
 from zoo.pairing.pairing import Pairing
 from zoo.registry.discovery import LOCAL
 from zoo.registry.registry import list_decoders, list_encoders
 from zoo.search.cost_model import CostModel, fit_cost_model
-from zoo.search.counting import PairingCounter
+from zoo.search.count_missing import count_missing
+from zoo.search.counting import PairingCounter, default_cache
 
 __all__ = ["Calibration", "Setting", "calibrate", "family_of", "find_calibration", "sample_pairings", "time_pairings"]
 
@@ -35,7 +40,7 @@ MOST_OF_A_FAMILY = 2
 """How many of the encoders may have names that begin with the same word."""
 
 DRAWS = 2.0
-"""How many encoders are considered for each pairing that is wanted. Each takes a third of a second."""
+"""How many encoders are considered for each pairing that is wanted."""
 COUNTED_SIDE = 256
 """The side length of the image for which the FLOPs of the pairings are counted when they are chosen."""
 ACCELERATOR = 50
@@ -139,6 +144,7 @@ def sample_pairings(
     watcher: Watcher,
     seed: int = SEED,
     without: Collection[str] = (),
+    cache: Path | None = None,
 ) -> BenchConfig:
     """Choose pairings at random, and return a configuration that measures them.
 
@@ -149,22 +155,19 @@ def sample_pairings(
         watcher: shows the progress.
         seed: the seed of the choice.
         without: the ids of encoders that are not chosen.
+        cache: the file in which the counts of encoders and decoders are kept; None for a file in the user's cache folder.
 
     Raises:
         OptionError: no pairing of installed encoders and decoders can be timed with these settings.
     """
     chosen_device = choose_device(device)
     encoders, decoders = _encoders(seed, without), [id for id in list_decoders() if not id.startswith(f"{LOCAL}:")]
-    draw, counter = random.Random(seed), PairingCounter()
+    draw, count = random.Random(seed), math.ceil(DRAWS * sum(setting.pairings for setting in settings))
+    drawn = [Pairing(encoder, draw.choice(decoders)) for encoder in islice(encoders if decoders else (), count)]
     chosen: dict[Setting, list[Pairing]] = {setting: [] for setting in settings}
     speed = 1 if chosen_device.type == "cpu" else ACCELERATOR
-    for encoder in islice(encoders if decoders else (), math.ceil(DRAWS * sum(setting.pairings for setting in settings))):
+    for pairing, flops in _count_flops(drawn, watcher, cache or default_cache()):
         open_settings = [setting for setting, pairings in chosen.items() if len(pairings) < setting.pairings]
-        if not open_settings:
-            break
-        watcher.advance(f"choosing pairings: {encoder}", 0)
-        pairing = Pairing(encoder, draw.choice(decoders))
-        flops = _flops(pairing, counter)
         # Few encoders are small enough for large images and batches, so these are filled first.
         fitting = [setting for setting in open_settings if flops * setting.scale <= speed * setting.most_flops]
         if fitting:
@@ -218,12 +221,20 @@ def family_of(id: str) -> str:
     return next(iter(re.findall(r"[a-z]+", id.rpartition(":")[2])), id)
 
 
-def _flops(pairing: Pairing, counter: PairingCounter) -> float:
-    """Return the FLOPs for one image; infinity if the pairing cannot be built, or cannot be run on the meta device."""
-    try:
-        return counter.count(pairing, height=COUNTED_SIDE, width=COUNTED_SIDE).flops
-    except Exception:  # noqa: BLE001 - a plugin's model may raise anything; there are other pairings to choose from
-        return math.inf
+def _count_flops(pairings: Sequence[Pairing], watcher: Watcher, cache: Path) -> Iterator[tuple[Pairing, float]]:
+    """Yield the pairings, each with its FLOPs for one image. Those that cannot be counted are left out."""
+    with closing(JsonCache(cache, watcher.say)) as counts:
+        counter = PairingCounter(counts)
+        pairs = []
+        for pairing in pairings:
+            with suppress(ZooError):  # no plan can be made; there are other pairings to choose from
+                pairs.append(counter.parts(pairing, height=COUNTED_SIDE, width=COUNTED_SIDE))
+        count_missing(pairs, "encoder", counter, watcher)
+        pairs = [pair for pair in pairs if counter.is_known(pair.encoder_key)]
+        count_missing(pairs, "rest", counter, watcher)
+        for pair in pairs:
+            if counter.is_known(pair.rest_key):
+                yield pair.pairing, total_flops(pair.encoder.operations) + total_flops(pair.rest.operations)
 
 
 def _fit(store: Store, run: StoredRun) -> Calibration:

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 
 from zoo.benchmark.operation import Operation, OperationTimes
 
-__all__ = ["CostModel", "Interval", "fit_cost_model"]
+__all__ = ["CostModel", "Interval", "Prediction", "fit_cost_model"]
 
 CONFIDENCE = 0.9
 MIN_MODELS = 20
@@ -49,6 +49,53 @@ class Interval:
     high: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What a cost model knows about the time of a model, or of a part of a model. The sum of the parts is that of the model.
+
+    Attributes:
+        seconds: the estimated seconds of a call.
+        weight: the sum of the estimated seconds of the operations, before they are multiplied by the factors of their kinds.
+        distance: the sum of the operations' distances to the most similar timed ones, weighted as in `weight`.
+        unlike: a mapping from each kind to the estimated seconds of the operations that are unlike all timed ones.
+        unknown: the kinds of operations that no timed model has.
+    """
+
+    seconds: float
+    weight: float
+    distance: float
+    unlike: Mapping[str, float]
+    unknown: frozenset[str]
+
+    def __add__(self, other: Prediction) -> Prediction:
+        return Prediction(
+            seconds=self.seconds + other.seconds,
+            weight=self.weight + other.weight,
+            distance=self.distance + other.distance,
+            unlike={
+                kind: self.unlike.get(kind, 0.0) + other.unlike.get(kind, 0.0)
+                for kind in self.unlike.keys() | other.unlike.keys()
+            },
+            unknown=self.unknown | other.unknown,
+        )
+
+    @property
+    def mean_distance(self) -> float:
+        """The mean distance of the operations to the most similar timed ones, weighted by their times."""
+        return self.distance / self.weight if self.weight else MOST_DISTANCE
+
+    @property
+    def difference(self) -> str:
+        """How the model differs from all timed ones, so that its estimate may be far off; "" if it does not."""
+        if self.unknown:
+            return f"no timed model has operations of the kind {min(self.unknown)!r}"
+        share = sum(self.unlike.values()) / self.seconds
+        if share > MOST_UNLIKE:
+            kinds = sorted(self.unlike, key=lambda kind: -self.unlike[kind])
+            return f"operations unlike all timed ones take {share:.0%} of its time ({', '.join(kinds[:3])})"
+        return ""
+
+
 class CostModel:
     """Estimates the time of a model's call as the sum of the times of its operations.
 
@@ -65,85 +112,71 @@ class CostModel:
     def __init__(self, times: Sequence[OperationTimes], errors: Sequence[float] = (), distances: Sequence[float] = ()) -> None:
         self.errors = tuple(errors)
         self._low, self._high = _ends(self.errors, distances) if errors else (math.nan, math.nan)
-        self.intervals = tuple(map(self._interval, distances))
+        self.intervals = tuple(map(self._ends_at, distances))
         timed = [each for time in times for each in time.operations]
         self._kinds = {
             kind: _Kind([(each.operation, each.seconds) for each in timed if each.operation.kind == kind])
             for kind in sorted({each.operation.kind for each in timed})
         }
-        self._factors = dict.fromkeys([*self._kinds, CALLS], 1.0)
-        by_kind = [self._by_kind(time.calls, self._parts(time.calls)) for time in times]
+        by_kind = [_Parts(self._kinds, time.calls).seconds for time in times]
         self._factors = _fit_factors(by_kind, [time.seconds for time in times])
 
-    def estimate(self, operations: Mapping[Operation, int]) -> Interval:
-        """Return the estimated time of a call. `operations` is a mapping from each operation to the number of its calls."""
-        parts = self._parts(operations)
-        seconds = sum(self._by_kind(operations, parts).values())
-        low, high = self._interval(_distance(parts))
-        return Interval(seconds=seconds, low=low * seconds, high=high * seconds)
+    def predict(self, operations: Mapping[Operation, int]) -> Prediction:
+        """Return what the cost model knows about the time of a model, or of a part of it.
 
-    def distance(self, operations: Mapping[Operation, int]) -> float:
-        """Return the mean distance of the operations to the most similar timed ones, weighted by their times."""
-        return _distance(self._parts(operations))
+        Args:
+            operations: a mapping from each operation to the number of its calls.
+        """
+        parts = _Parts(self._kinds, operations)
+        return Prediction(
+            seconds=sum(seconds * self._factors[kind] for kind, seconds in parts.seconds.items()),
+            weight=parts.weight,
+            distance=parts.distance,
+            unlike={kind: seconds * self._factors[kind] for kind, seconds in parts.unlike.items()},
+            unknown=frozenset(parts.unknown),
+        )
 
-    def difference(self, operations: Mapping[Operation, int]) -> str:
-        """Return how a model differs from all timed ones, so that its estimate may be far off; "" if it does not."""
-        parts = self._parts(operations)
-        for operation in operations:
-            if operation.kind not in parts:
-                return f"no timed model has operations of the kind {operation.kind!r}"
-        unlike = {kind: float(part.seconds[part.distances > FAR].sum()) * self._factors[kind] for kind, part in parts.items()}
-        share = sum(unlike.values()) / sum(self._by_kind(operations, parts).values())
-        if share > MOST_UNLIKE:
-            kinds = sorted((kind for kind in unlike if unlike[kind]), key=lambda kind: -unlike[kind])
-            return f"operations unlike all timed ones take {share:.0%} of its time ({', '.join(kinds[:3])})"
-        return ""
+    def interval(self, prediction: Prediction) -> Interval:
+        """Return the estimated time of a model, with its 90 % interval."""
+        low, high = self._ends_at(prediction.mean_distance)
+        return Interval(seconds=prediction.seconds, low=low * prediction.seconds, high=high * prediction.seconds)
 
-    def _interval(self, distance: float) -> tuple[float, float]:
+    def _ends_at(self, distance: float) -> tuple[float, float]:
         """Return the ends of the interval of a model at this distance, divided by its estimate."""
         scale = FAMILIARITY + distance
         return math.exp(self._low * scale), math.exp(self._high * scale)
 
-    def _parts(self, operations: Mapping[Operation, int]) -> dict[str, _Part]:
-        """Return the operations of each timed kind, with their estimated times."""
-        by_kind: dict[str, list[Operation]] = {}
-        for operation in operations:
-            by_kind.setdefault(operation.kind, []).append(operation)
-        parts = {}
-        for kind, members in by_kind.items():
-            if kind in self._kinds:
-                estimates, distances = self._kinds[kind].estimate(members)
-                calls = np.array([operations[operation] for operation in members])
-                parts[kind] = _Part(seconds=estimates * calls, distances=distances)
-        return parts
-
-    def _by_kind(self, operations: Mapping[Operation, int], parts: Mapping[str, _Part]) -> dict[str, float]:
-        """Return the estimated seconds of all calls of each kind of operation, and of the time between the calls."""
-        between = SECONDS_BETWEEN_CALLS * sum(operations.values()) * self._factors[CALLS]
-        return {CALLS: between} | {kind: float(part.seconds.sum()) * self._factors[kind] for kind, part in parts.items()}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """The operations of one kind in a model.
-
-    Attributes:
-        seconds: the estimated seconds of all calls of each operation, before they are multiplied by the factor of the kind.
-        distances: the distance of each operation to the most similar timed one.
-    """
-
-    seconds: Floats
-    distances: Floats
-
-
-def _distance(parts: Mapping[str, _Part]) -> float:
-    total = sum(float(part.seconds.sum()) for part in parts.values())
-    weighted = sum(float(part.seconds @ np.minimum(part.distances, MOST_DISTANCE)) for part in parts.values())
-    return weighted / total if total else MOST_DISTANCE
-
 
 CALLS = "between calls"
 SECONDS_BETWEEN_CALLS = 1e-6
+
+
+class _Parts:
+    """The estimated times of operations, by kind, before they are multiplied by the factors of the kinds.
+
+    Attributes:
+        seconds: a mapping from each kind, and from `CALLS`, to the estimated seconds of all calls.
+        weight, distance, unlike, unknown: as in `Prediction`.
+    """
+
+    def __init__(self, kinds: Mapping[str, _Kind], operations: Mapping[Operation, int]) -> None:
+        self.seconds = {CALLS: SECONDS_BETWEEN_CALLS * sum(operations.values())}
+        self.weight = self.distance = 0.0
+        self.unlike: dict[str, float] = {}
+        by_kind: dict[str, list[Operation]] = {}
+        for operation in operations:
+            by_kind.setdefault(operation.kind, []).append(operation)
+        self.unknown = by_kind.keys() - kinds.keys()
+        for kind, members in by_kind.items():
+            if kind not in kinds:
+                continue
+            estimates, distances = kinds[kind].estimate(members)
+            seconds = estimates * [operations[operation] for operation in members]
+            self.seconds[kind] = float(seconds.sum())
+            self.weight += self.seconds[kind]
+            self.distance += float(seconds @ np.minimum(distances, MOST_DISTANCE))
+            if (distances > FAR).any():
+                self.unlike[kind] = float(seconds[distances > FAR].sum())
 
 
 class _Kind:
@@ -215,9 +248,9 @@ def fit_cost_model(times: Sequence[OperationTimes]) -> CostModel:
     for fold in range(FOLDS):
         model = CostModel([each for index, each in enumerate(times) if index % FOLDS != fold])
         for index in range(fold, len(times), FOLDS):
-            operations = times[index].calls
-            errors[index] = times[index].seconds / model.estimate(operations).seconds
-            distances[index] = model.distance(operations)
+            prediction = model.predict(times[index].calls)
+            errors[index] = times[index].seconds / prediction.seconds
+            distances[index] = prediction.mean_distance
     return CostModel(times, errors, distances)
 
 

@@ -69,15 +69,15 @@ def estimate(pairing: Pairing, calibration: Calibration, *, height: int, width: 
             f"{pairing} cannot be run on the meta device, so its operations cannot be counted: "
             f"{type(cause).__name__}: {cause}. Measure it with `zoo bench` instead."
         ) from cause
-    reason = calibration.model.difference(cost.operations)
+    prediction = calibration.model.predict(cost.operations)
     return CostEstimate(
         pairing=pairing,
         height=height,
         width=width,
         batch=batch,
         device=format_device(calibration.run.environment),
-        latency=None if reason else calibration.model.estimate(cost.operations),
-        reason=reason,
+        latency=None if prediction.difference else calibration.model.interval(prediction),
+        reason=prediction.difference,
         peak_bytes=cost.peak_bytes,
         parameters=cost.parameters,
         flops=cost.flops,
