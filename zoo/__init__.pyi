@@ -39,7 +39,9 @@ from zoo.registry.registry import list_encoders as list_encoders
 from zoo.registry.specs import Preprocessing as Preprocessing
 from zoo.search import calibrate as calibrate
 from zoo.search import estimate_cost as estimate_cost
+from zoo.search import search_pairings as search_pairings
 from zoo.search.estimate import CostEstimate as CostEstimate
+from zoo.search.result import SearchResult as SearchResult
 from zoo.training.result import TrainResult as TrainResult
 from zoo.training.training import train as train
 

@@ -20,6 +20,7 @@ from zoo.cli import (  # noqa: F401 - each module adds its command
     report,
     runs,
     schema,
+    search,
     show,
     table,
     train,

@@ -9,6 +9,7 @@ import typer
 from zoo.cli.application import app
 from zoo.cli.console import RunsArgument, StoreOption, opened_store, read_table, show_results
 from zoo.common.choices import DEFAULT_STORE, Format
+from zoo.errors import OptionError
 from zoo.registry.image_sizes import read_size
 
 __all__: list[str] = []
@@ -39,14 +40,31 @@ def recommend(
     maximize: Annotated[
         str, typer.Option(metavar="throughput|miou", help="What to rank the pairings by, best first.")
     ] = "throughput",
+    estimated: Annotated[
+        bool, typer.Option("--estimated", help="Also show pairings that were not measured, with estimates (`zoo calibrate`).")
+    ] = False,
+    encoders: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID|GLOB", help="With --estimated: the encoders to estimate; may be repeated.", show_default="all"
+        ),
+    ] = None,
+    decoders: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID|GLOB", help="With --estimated: the decoders to estimate; may be repeated.", show_default="all"
+        ),
+    ] = None,
     format: Annotated[Format, typer.Option("--format", "-f", help="The format of the answer.")] = "table",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Recommend the measured pairings that meet all given limits, with the code to build each. Show what each limit excludes.
 
     A pairing meets a limit only if the whole 95 % interval of its measured value is within the limit. The exit status is 1 if
-    no pairing meets all limits.
+    no measured pairing meets all limits.
     """
+    if (encoders or decoders) and not estimated:
+        raise OptionError("--encoders and --decoders select the pairings to estimate. Add --estimated, or leave them out.")
     from zoo.benchmark.analysis.recommend import LIMITS
     from zoo.benchmark.analysis.recommend import recommend as recommend_pairings
     from zoo.benchmark.analysis.recommend_document import document
@@ -64,6 +82,14 @@ def recommend(
             maximize=maximize,
             **limits,
         )
-        show_results(document(recommendation), format, None, store)
+        shown = document(recommendation)
+        if estimated:
+            from zoo.benchmark.running.progress import ConsoleWatcher
+            from zoo.search.estimated import estimate_others, with_estimates
+
+            with ConsoleWatcher() as watcher:
+                others = estimate_others(recommendation, opened, watcher, encoders=encoders or (), decoders=decoders or ())
+            shown = with_estimates(shown, others)
+        show_results(shown, format, None, store)
     if not recommendation.fits:
         raise typer.Exit(1)

@@ -10,6 +10,7 @@ __all__ = [
     "DEFAULT_STORE",
     "EXPORT_TIMEOUT",
     "EXPORT_TOLERANCE",
+    "SEARCH_STAGE",
     "Existing",
     "Flips",
     "Format",
@@ -22,6 +23,8 @@ DEFAULT_STORE = Path("results/zoo.sqlite")
 
 CALIBRATION = "zoo calibrate"
 """The name of runs that calibrate a device."""
+SEARCH_STAGE = "zoo search, a stage"
+"""The name of the runs of a search that measure or train candidates, before the last run measures the best ones precisely."""
 
 EXPORT_TOLERANCE = 1e-4
 """The largest accepted difference between the outputs of an exported file and of its model, relative to the largest logit."""

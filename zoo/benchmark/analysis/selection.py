@@ -10,7 +10,7 @@ from zoo.benchmark.store.records import StoredRun
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.table.rows import Row
 from zoo.benchmark.table.table import Table
-from zoo.common.choices import CALIBRATION
+from zoo.common.choices import CALIBRATION, SEARCH_STAGE
 from zoo.common.suggestions import did_you_mean
 from zoo.errors import StoreError
 
@@ -27,7 +27,8 @@ def select_runs(store: Store, names: Sequence[str] = ()) -> tuple[int, ...]:
     Args:
         store: the store that contains the runs.
         names: one entry for each run: its number, its name (for the latest run with that name) or "latest". Without entries,
-            the latest run is selected. Runs of `zoo calibrate` do not count as the latest run, unless the store has no others.
+            the latest run is selected. Calibrations and the first stages of searches do not count as the latest run, unless the
+            store has no others.
 
     Raises:
         StoreError: the store contains no runs, or no run for one of the names. The message lists the runs.
@@ -76,7 +77,7 @@ def select_rows(table: Table, rows: Sequence[Row]) -> Table:
 
 def _find_run(store: Store, runs: Sequence[StoredRun], name: str) -> int:
     if name == LATEST:
-        return next((run.id for run in reversed(runs) if run.name != CALIBRATION), runs[-1].id)
+        return next((run.id for run in reversed(runs) if run.name not in (CALIBRATION, SEARCH_STAGE)), runs[-1].id)
     for run in runs:
         if str(run.id) == name:
             return run.id
