@@ -1,4 +1,4 @@
-"""The result of a search, and how it is shown. Torch-free."""
+"""The result of a search, and how it is shown."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from zoo.benchmark.table.table import Table
 from zoo.benchmark.trial import format_block
 from zoo.common.format_names import format_count
 from zoo.common.grid import Document, Grid, GridRow, Heading, Line
+from zoo.search.candidates import NO_TIME
 from zoo.search.request import SearchRequest
 
 __all__ = ["SearchResult", "document"]
@@ -29,8 +30,8 @@ class SearchResult:
         table: the rows of the run that measured the best pairings precisely.
         rows: the rows that meet all limits, the best first.
         validation: for a search with data, the mean mIoU on the validation images of each pairing in `rows`; otherwise empty.
-        considered: the number of pairings that were considered (`total`), that may meet the limits (`candidates`), and that
-            were dropped for each reason (`dropped`).
+        considered: the number of all pairings (`total`), of those that there was no time to count (`uncounted`), that may meet
+            the limits (`candidates`), and that were dropped for each reason (`dropped`).
         measured: the number of pairings that were measured.
         trained: for each stage with training, the number of steps after which it stopped, and the number of candidates that it
             trained; empty without data.
@@ -139,11 +140,22 @@ def _remark(result: SearchResult, row: Row) -> str:
 
 def _notes(result: SearchResult) -> Iterator[str]:
     request, considered = result.request, result.considered
-    dropped = sorted(considered["dropped"].items(), key=lambda each: -each[1])
-    text = f"{considered['total']:,} pairings were considered. {considered['candidates']:,} of them may meet the limits"
+    uncounted = considered["uncounted"]
+    reasons = [(reason, count) for reason, count in considered["dropped"].items() if reason != NO_TIME]
+    dropped = sorted(reasons, key=lambda each: -each[1])
+    of_all = f" of {considered['total']:,}" if uncounted else ""
+    text = (
+        f"{considered['total'] - uncounted:,}{of_all} pairings were considered. "
+        f"{considered['candidates']:,} of them may meet the limits"
+    )
     yield f"{text}; {sum(count for _, count in dropped):,} were dropped{':' if dropped else '.'}" + (
         f" {'; '.join(f'{count:,} because {reason}' for reason, count in dropped)}." if dropped else ""
     )
+    if uncounted:
+        yield (
+            f"There was no time to count the other {uncounted:,}. The next search goes on with them: name another --output and "
+            "more --minutes, or fewer encoders and decoders."
+        )
     yield (
         f"Measured roughly: {result.measured}; of these, precisely: {len(result.table.rows)}. The table shows those of the "
         "latter that meet all limits."

@@ -95,6 +95,7 @@ def search(
                     folder.state.considered |= {
                         "total": considered.total,
                         "candidates": len(considered.candidates),
+                        "uncounted": considered.uncounted,
                         "dropped": considered.dropped,
                     }
                     searcher.measure(considered.candidates)
