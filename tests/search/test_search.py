@@ -19,8 +19,8 @@ import zoo
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.table.table import table_of
 from zoo.search import search as search_module
-from zoo.search import stages
-from zoo.search.stages import Searcher
+from zoo.search import stage_runner, stages
+from zoo.search.stage_runner import StageRunner
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -33,7 +33,7 @@ NO_LIMITS = {"decoders": ("unet-basic",)}
 def few_rounds():
     """Measure no pairing in more rounds than needed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "FINAL_ROUNDS", 20)
+        patch.setattr(stage_runner, "FINAL_ROUNDS", 20)
         patch.setattr(stages, "SEEDS", 2)
         yield
 
@@ -115,7 +115,7 @@ def test_the_same_search_again_shows_the_same_answer_and_measures_nothing(finish
 
 @pytest.mark.parametrize("passes", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_an_interrupted_search_goes_on_and_measures_nothing_twice(place, monkeypatch, passes):
-    run_passes, done = Searcher._run_passes, []
+    run_passes, done = StageRunner._run_passes, []
 
     def interrupt(self, stage, session):
         if len(done) == passes:
@@ -124,7 +124,7 @@ def test_an_interrupted_search_goes_on_and_measures_nothing_twice(place, monkeyp
         done.append(stage.kind)
         run_passes(self, stage, session)
 
-    monkeypatch.setattr(Searcher, "_run_passes", interrupt)
+    monkeypatch.setattr(StageRunner, "_run_passes", interrupt)
     with pytest.raises(KeyboardInterrupt):
         search(place, **NO_LIMITS)
     result = search(place, **NO_LIMITS)
@@ -160,15 +160,15 @@ def test_with_data_the_best_is_trained_to_the_end_and_saved(place, images):
 def test_training_that_was_interrupted_goes_on_where_it_stopped(place, images, monkeypatch):
     options = {"data": images, "weights": "random", "steps": 9, **NO_LIMITS}
     whole = search(place, output=place / "whole", **options)
-    run_passes = Searcher._run_passes
+    run_passes = StageRunner._run_passes
 
     def interrupt(self, stage, session):
         run_passes(self, stage, session)
         if stage.kind == "train":
-            monkeypatch.setattr(Searcher, "_run_passes", run_passes)
+            monkeypatch.setattr(StageRunner, "_run_passes", run_passes)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Searcher, "_run_passes", interrupt)
+    monkeypatch.setattr(StageRunner, "_run_passes", interrupt)
     with pytest.raises(KeyboardInterrupt):
         search(place, **options)
     result = search(place, **options)
@@ -181,8 +181,8 @@ def test_training_that_was_interrupted_goes_on_where_it_stopped(place, images, m
 def test_five_kills_at_random_moments_lose_nothing_and_do_nothing_twice(place, images):
     script = """
 import sys
-from zoo.search import cost_model, search, stages
-cost_model.MIN_MODELS, cost_model.FOLDS, stages.FINAL_ROUNDS = 6, 3, 20
+from zoo.search import cost_model, search, stage_runner
+cost_model.MIN_MODELS, cost_model.FOLDS, stage_runner.FINAL_ROUNDS = 6, 3, 20
 search.default_cache = lambda: __import__("pathlib").Path("counts.sqlite")
 from zoo.cli import main
 main()

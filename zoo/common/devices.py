@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from zoo.errors import ConfigError
 
-__all__ = ["choose_device", "is_out_of_memory", "is_usable"]
+__all__ = ["choose_device", "count_cores", "is_out_of_memory", "is_usable"]
 
 
 def choose_device(asked: str) -> torch.device:
@@ -27,6 +29,11 @@ def choose_device(asked: str) -> torch.device:
         reason = str(cause).splitlines()[0]
         raise ConfigError(f"device {asked!r} cannot be used here: {reason}. Use 'auto', or 'cpu'.") from cause
     return device
+
+
+def count_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_usable(device: torch.device) -> bool:

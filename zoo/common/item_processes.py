@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 
 from zoo.common.child_process import ChildProcess, StepTimer, Task, describe_end
 
-__all__ = ["ItemResult", "ItemWork", "count_cores", "process_items"]
+__all__ = ["ItemResult", "ItemWork", "process_items"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,8 +148,3 @@ def _describe_death(watch: _Watch, child: ChildProcess) -> str:
     if watch.is_hung:
         return f"HangError: it did not end within {watch.limit:g} s."
     return f"CrashError: its process {describe_end(child.status)}.{child.last_words()}"
-
-
-def count_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

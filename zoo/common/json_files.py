@@ -9,8 +9,9 @@ from typing import Any
 
 from zoo.common.atomic_write import replace_file
 from zoo.common.regular_files import check_regular
+from zoo.errors import ConfigError
 
-__all__ = ["as_json", "differing_keys", "read_json", "write_json"]
+__all__ = ["as_json", "check_identity", "read_json", "write_json"]
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -45,10 +46,30 @@ def as_json(facts: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def differing_keys(one: Any, other: Any, path: str = "") -> Iterator[str]:
+def check_identity(folder: Path, what: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Check that a folder belongs to the run, or the like, that is to go on in it.
+
+    Args:
+        folder: the folder, which the user chose with --output.
+        what: what the folder contains, such as "run".
+        found: the identity that the folder records.
+        wanted: the identity of what is to go on.
+
+    Raises:
+        ConfigError: the two differ.
+    """
+    if found != as_json(wanted):
+        differing = ", ".join(sorted(_differing_keys(found, as_json(wanted))))
+        raise ConfigError(
+            f"{folder} contains a {what} with other settings, which differ in {differing}. Use another --output, or remove "
+            "that folder."
+        )
+
+
+def _differing_keys(one: Any, other: Any, path: str = "") -> Iterator[str]:
     """Yield the path of each value that differs between two JSON objects, such as "settings.batch"."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key in one.keys() | other.keys():
-            yield from differing_keys(one.get(key), other.get(key), f"{path}.{key}" if path else key)
+            yield from _differing_keys(one.get(key), other.get(key), f"{path}.{key}" if path else key)
     elif one != other:
         yield path

@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice, product
-from pathlib import Path
 from typing import Any
 
 from zoo.benchmark.config import BenchConfig
@@ -144,7 +143,6 @@ def sample_pairings(
     watcher: Watcher,
     seed: int = SEED,
     without: Collection[str] = (),
-    cache: Path | None = None,
 ) -> BenchConfig:
     """Choose pairings at random, and return a configuration that measures them.
 
@@ -155,7 +153,6 @@ def sample_pairings(
         watcher: shows the progress.
         seed: the seed of the choice.
         without: the ids of encoders that are not chosen.
-        cache: the file in which the counts of encoders and decoders are kept; None for a file in the user's cache folder.
 
     Raises:
         OptionError: no pairing of installed encoders and decoders can be timed with these settings.
@@ -166,7 +163,7 @@ def sample_pairings(
     drawn = [Pairing(encoder, draw.choice(decoders)) for encoder in islice(encoders if decoders else (), count)]
     chosen: dict[Setting, list[Pairing]] = {setting: [] for setting in settings}
     speed = 1 if chosen_device.type == "cpu" else ACCELERATOR
-    for pairing, flops in _count_flops(drawn, watcher, cache or default_cache()):
+    for pairing, flops in _count_flops(drawn, watcher):
         open_settings = [setting for setting, pairings in chosen.items() if len(pairings) < setting.pairings]
         # Few encoders are small enough for large images and batches, so these are filled first.
         fitting = [setting for setting in open_settings if flops * setting.scale <= speed * setting.most_flops]
@@ -221,9 +218,9 @@ def family_of(id: str) -> str:
     return next(iter(re.findall(r"[a-z]+", id.rpartition(":")[2])), id)
 
 
-def _count_flops(pairings: Sequence[Pairing], watcher: Watcher, cache: Path) -> Iterator[tuple[Pairing, float]]:
+def _count_flops(pairings: Sequence[Pairing], watcher: Watcher) -> Iterator[tuple[Pairing, float]]:
     """Yield the pairings, each with its FLOPs for one image. Those that cannot be counted are left out."""
-    with closing(JsonCache(cache, watcher.say)) as counts:
+    with closing(JsonCache(default_cache(), watcher.say)) as counts:
         counter = PairingCounter(counts)
         pairs = []
         for pairing in pairings:

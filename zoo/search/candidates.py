@@ -17,23 +17,22 @@ from zoo.errors import NegotiationError, ZooError
 from zoo.pairing.pairing import Pairing
 from zoo.registry.licenses import licenses_of
 from zoo.registry.registry import Entry, default_registry
-from zoo.registry.specs import EncoderSpec
+from zoo.registry.specs import DecoderSpec, EncoderSpec
 from zoo.search.calibration import family_of
 from zoo.search.cost_model import CostModel, Interval, Prediction
 from zoo.search.count_missing import count_missing
-from zoo.search.counting import PairingCounter, PairingParts, Part
+from zoo.search.counting import PairingCounter, PairingParts, Part, peak_bytes
 from zoo.search.ranking import spread
 from zoo.search.request import SearchRequest, find_entries, is_allowed
 
-__all__ = ["Candidate", "CandidateFinder", "Considered", "find_weights"]
+__all__ = ["NO_TIME", "Candidate", "CandidateFinder", "Considered", "Weights", "find_weights"]
 
 SEED = 0
 """The seed of the order of the encoders, if there is no prior."""
 ENCODERS_SHARE = 0.6
 """The share of the time for counting in which encoders are counted. What follows them is counted in the rest of the time."""
-
-
 NO_TIME = "there was no time to count them"
+"""The reason of the pairings that were not considered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,38 +68,39 @@ class Considered:
     Attributes:
         total: the number of pairings of the encoders and decoders.
         candidates: those that may meet the limits.
-        uncounted: the number of those for which there was no time.
         dropped: a mapping from each reason to the number of pairings that were dropped for it.
         nearest: for each limit that dropped pairings, the smallest value among all pairings that were counted, and its pairing.
     """
 
     total: int
     candidates: tuple[Candidate, ...]
-    uncounted: int
     dropped: Mapping[str, int]
     nearest: Mapping[str, tuple[float, Pairing]]
+
+    @property
+    def uncounted(self) -> int:
+        """The number of pairings that there was no time to count."""
+        return self.dropped.get(NO_TIME, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _PartCost:
-    """What a search needs of the count of a part."""
+    """The count of a part, and what follows from its operations."""
 
+    part: Part
     prediction: Prediction
     flops: int
-    parameters: int
-    weight_bytes: int
-    active_bytes: int
 
 
 class _Sum:
     """What several parts of a model cost together."""
 
-    def __init__(self, parts: Sequence[_PartCost], model: CostModel) -> None:
-        self.prediction = reduce(operator.add, (part.prediction for part in parts))
+    def __init__(self, costs: Sequence[_PartCost], model: CostModel) -> None:
+        self.prediction = reduce(operator.add, (cost.prediction for cost in costs))
         self.latency = model.interval(self.prediction)
-        self.flops = sum(part.flops for part in parts)
-        self.parameters = sum(part.parameters for part in parts)
-        self.peak_bytes = sum(part.weight_bytes for part in parts) + max(part.active_bytes for part in parts)
+        self.flops = sum(cost.flops for cost in costs)
+        self.parameters = sum(cost.part.parameters for cost in costs)
+        self.peak_bytes = peak_bytes([cost.part for cost in costs])
 
 
 def _order_encoders(ids: Sequence[str], request: SearchRequest) -> list[Entry[EncoderSpec]]:
@@ -115,23 +115,23 @@ def _order_encoders(ids: Sequence[str], request: SearchRequest) -> list[Entry[En
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Weights:
+class Weights:
     """The name of the weights that an encoder is trained from, or the reason why there are none."""
 
     name: str | None = None
     reason: str = ""
 
 
-def find_weights(encoder: Entry[EncoderSpec], request: SearchRequest) -> _Weights:
+def find_weights(encoder: Entry[EncoderSpec], request: SearchRequest) -> Weights:
     """Return the weights that a search trains an encoder from."""
     if request.quality is None or request.weights == "random":
-        return _Weights()
+        return Weights()
     local = encoder.find_local_weights()
     if local or (request.weights == "download" and encoder.spec.weights):
-        return _Weights(name=local or encoder.spec.weights[0])
+        return Weights(name=local or encoder.spec.weights[0])
     if not encoder.spec.weights:
-        return _Weights(reason="their encoders have no pretrained weights")
-    return _Weights(reason="their pretrained weights are not on this machine (--weights download or random admits them)")
+        return Weights(reason="their encoders have no pretrained weights")
+    return Weights(reason="their pretrained weights are not on this machine (--weights download or random admits them)")
 
 
 class CandidateFinder:
@@ -158,16 +158,16 @@ class CandidateFinder:
         self._counter = counter
         self._watcher = watcher
         self._costs: dict[str, _PartCost] = {}
-        self._weights: dict[str, _Weights] = {}
         self._dropped = Counter[str]()
         self._nearest: dict[str, tuple[float, Pairing]] = {}
         encoders = _order_encoders(find_entries("encoder", request.encoders), request)
-        decoders = find_entries("decoder", request.decoders)
+        decoders = [default_registry().decoder(id) for id in find_entries("decoder", request.decoders)]
         self._total = len(encoders) * len(decoders)
         self._pairs: list[PairingParts] = []
         watcher.begin(len(encoders))
         for encoder in encoders:
-            self._pairs += [pair for decoder in decoders if (pair := self._open(encoder, decoder))]
+            weights = find_weights(encoder, request)
+            self._pairs += [pair for decoder in decoders if (pair := self._open(encoder, decoder, weights))]
             watcher.advance(f"making plans for {encoder.id}")
         self._dropped_unopened = Counter(self._dropped)
 
@@ -187,16 +187,14 @@ class CandidateFinder:
         return Considered(
             total=self._total,
             candidates=tuple(candidates),
-            uncounted=self._dropped[NO_TIME],
             dropped=dict(self._dropped),
             nearest=self._nearest,
         )
 
-    def _open(self, encoder: Entry[EncoderSpec], decoder: str) -> PairingParts | None:
+    def _open(self, encoder: Entry[EncoderSpec], decoder: Entry[DecoderSpec], weights: Weights) -> PairingParts | None:
         """Return a pairing whose parts can be counted; None if it is dropped before."""
         reason, request = "", self._request
-        weights = self._find_weights(encoder)
-        licenses = licenses_of(encoder, default_registry().decoder(decoder), weights.name)
+        licenses = licenses_of(encoder, decoder, weights.name)
         if weights.reason:
             reason = weights.reason
         elif not is_allowed(licenses, request.license, has_weights=weights.name is not None):
@@ -205,7 +203,7 @@ class CandidateFinder:
             reason = "their encoders have no prior score"
         else:
             pairing = Pairing(
-                encoder.id, decoder, classes=request.classes, in_channels=request.in_channels, weights=weights.name
+                encoder.id, decoder.id, classes=request.classes, in_channels=request.in_channels, weights=weights.name
             )
             try:
                 return self._counter.parts(pairing, height=request.height, width=request.width, batch=request.batch)
@@ -241,7 +239,7 @@ class CandidateFinder:
             peak_bytes=costs.peak_bytes,
             parameters=costs.parameters,
             flops=costs.flops // request.batch,
-            score=request.prior[pair.pairing.encoder] if request.prior else costs.flops // request.batch,
+            score=request.score(pair.pairing.encoder, costs.flops // request.batch),
         )
 
     def _find_problem(self, key: str) -> str:
@@ -250,22 +248,11 @@ class CandidateFinder:
             return NO_TIME
         return "" if self._counter.is_known(key) else "they cannot be counted on the meta device"
 
-    def _find_weights(self, encoder: Entry[EncoderSpec]) -> _Weights:
-        """Return the weights of an encoder, which are determined once for each."""
-        if encoder.id not in self._weights:
-            self._weights[encoder.id] = find_weights(encoder, self._request)
-        return self._weights[encoder.id]
-
     def _cost(self, part: Part) -> _PartCost:
-        """Return what is kept of the count of a part. Each part is estimated once."""
+        """Return the cost of a part. Each part is estimated once."""
         if part.key not in self._costs:
-            self._costs[part.key] = _PartCost(
-                prediction=self._model.predict(part.operations),
-                flops=total_flops(part.operations),
-                parameters=part.parameters,
-                weight_bytes=part.weight_bytes,
-                active_bytes=part.active_bytes,
-            )
+            prediction = self._model.predict(part.operations)
+            self._costs[part.key] = _PartCost(part=part, prediction=prediction, flops=total_flops(part.operations))
         return self._costs[part.key]
 
     def _is_exceeding(self, pairing: Pairing, costs: _Sum) -> bool:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
+import torch
+
+from zoo.benchmark.measuring.failures import format_error
 from zoo.benchmark.running.progress import Watcher
-from zoo.common.item_processes import ItemWork, count_cores, process_items
+from zoo.common.devices import count_cores
+from zoo.common.item_processes import ItemWork, process_items
+from zoo.common.json_cache import JsonCache
 from zoo.errors import PluginError
+from zoo.pairing.pairing import Pairing
+from zoo.registry.plugin_files import load_plugin_file
 from zoo.search.counting import PairingCounter, PairingParts
 
-__all__ = ["count_missing"]
+__all__ = ["count_all", "count_missing"]
 
 MANY = 24
 """The number of missing counts from which on they are done in processes of their own, which take seconds to start."""
@@ -55,20 +64,25 @@ def count_missing(
     apart = {key: pair for key, pair in missing.items() if not pair.is_local}
     if counter.cache is not None and counter.cache.is_usable and len(apart) >= MANY:
         work = ItemWork(
-            function="zoo.search.counting:count_all",
+            function="zoo.search.count_missing:count_all",
             arguments={"cache": str(counter.cache.path), "plugins": list(plugins)},
             limit=COUNT_SECONDS,
             per_fork=PER_FORK,
         )
+        lost = 0
         items = [{"key": key, "part": part, **pair.as_dict()} for key, pair in apart.items()]
         with closing(process_items(items, work, count_cores())) as results:
             for result in results:
                 key = result.item["key"]
                 if error := result.error or (result.facts or {}).get("error"):
                     counter.fail(key, PluginError(error))
+                elif not counter.is_counted(key):
+                    lost += 1
                 watcher.advance(f"counting {missing[key].pairing}")
                 if time.monotonic() > deadline:
                     break
+        if lost:
+            watcher.say(f"{lost} counts were lost, because they could not be written to {counter.cache.path}.")
         missing = {key: pair for key, pair in missing.items() if key not in apart}
     for pair in missing.values():
         if time.monotonic() > deadline and not pair.is_local:
@@ -76,3 +90,28 @@ def count_missing(
         with suppress(Exception):  # the counter remembers the error
             getattr(pair, part)
         watcher.advance(f"counting {pair.pairing}")
+
+
+def count_all(items: Sequence[Mapping[str, Any]], cache: str, plugins: Sequence[str]) -> Iterator[dict[str, Any] | None]:
+    """For each item, yield None when its count begins, and its error, or "", when it ends. Called in a child process.
+
+    Args:
+        items: the keyword arguments of `PairingCounter.parts`, the `part` to count ("encoder" or "rest"), and its `key`.
+        cache: the file in which the counts are kept.
+        plugins: the paths of the files that register encoders or decoders.
+    """
+    torch.set_num_threads(1)
+    for plugin in plugins:
+        load_plugin_file(Path(plugin))
+    with closing(JsonCache(Path(cache), lambda _: None)) as opened, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # users see these warnings when they build the model
+        counter = PairingCounter(opened)
+        for item in items:
+            yield None
+            facts = {name: value for name, value in item.items() if name not in ("key", "part", "pairing")}
+            try:
+                getattr(counter.parts(Pairing(**item["pairing"]), **facts), item["part"])
+            except Exception as cause:  # noqa: BLE001 - a plugin's model may raise anything
+                yield {"error": format_error(cause)}
+            else:
+                yield {"error": ""}

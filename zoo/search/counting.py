@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,11 +26,10 @@ from zoo.pairing.pairing import Pairing
 from zoo.pairing.resolve import Resolved, resolve
 from zoo.registry.discovery import LOCAL, OWN_DISTRIBUTION
 from zoo.registry.library_versions import library_versions
-from zoo.registry.plugin_files import load_plugin_file
 from zoo.registry.registry import Entry
 from zoo.search.fast_meta import FastMeta
 
-__all__ = ["PairingCost", "PairingCounter", "PairingParts", "Part", "count_all", "default_cache"]
+__all__ = ["PairingCost", "PairingCounter", "PairingParts", "Part", "default_cache", "peak_bytes"]
 
 Shape: TypeAlias = tuple[int, ...]
 META = torch.device("meta")
@@ -95,6 +92,11 @@ class Part:
         return cls(**{**facts, "operations": operations, "shapes": tuple(map(tuple, facts["shapes"]))})
 
 
+def peak_bytes(parts: Sequence[Part]) -> int:
+    """Return the peak size of all live tensors of a model that consists of these parts."""
+    return sum(part.weight_bytes for part in parts) + max(part.active_bytes for part in parts)
+
+
 def default_cache() -> Path:
     """Return the default file for counts: a file in the user's cache folder."""
     from platformdirs import user_cache_path
@@ -126,11 +128,10 @@ class PairingCounter:
         """
         parts = self.parts(pairing, height=height, width=width, batch=batch)
         encoder, rest = parts.encoder, parts.rest
-        weights = encoder.weight_bytes + rest.weight_bytes
         return PairingCost(
             operations=Counter(encoder.operations) + Counter(rest.operations),
             parameters=encoder.parameters + rest.parameters,
-            peak_bytes=weights + max(encoder.active_bytes, rest.active_bytes),
+            peak_bytes=peak_bytes([encoder, rest]),
         )
 
     def parts(self, pairing: Pairing, *, height: int, width: int, batch: int = 1) -> PairingParts:
@@ -247,31 +248,6 @@ class PairingParts:
     def _key(self, entry: Entry[Any], facts: Sequence[object]) -> str:
         identity = [KEY_VERSION, entry.kind, entry.full_id, entry.distribution, entry.version, self._counter.versions]
         return json.dumps([*identity, *facts], default=str)
-
-
-def count_all(items: Sequence[Mapping[str, Any]], cache: str, plugins: Sequence[str]) -> Iterator[dict[str, Any] | None]:
-    """For each item, yield None when its count begins, and its error, or "", when it ends. Called in a child process.
-
-    Args:
-        items: the keyword arguments of `PairingCounter.parts`, the `part` to count ("encoder" or "rest"), and its `key`.
-        cache: the file in which the counts are kept.
-        plugins: the paths of the files that register encoders or decoders.
-    """
-    torch.set_num_threads(1)
-    for plugin in plugins:
-        load_plugin_file(Path(plugin))
-    with closing(JsonCache(Path(cache), lambda _: None)) as opened, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # users see these warnings when they build the model
-        counter = PairingCounter(opened)
-        for item in items:
-            yield None
-            facts = {name: value for name, value in item.items() if name not in ("key", "part", "pairing")}
-            try:
-                getattr(counter.parts(Pairing(**item["pairing"]), **facts), item["part"])
-            except Exception as cause:  # noqa: BLE001 - a plugin's model may raise anything
-                yield {"error": format_error(cause)}
-            else:
-                yield {"error": ""}
 
 
 def _count_encoder(resolved: Resolved, image: Shape) -> Part:

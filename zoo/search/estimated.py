@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from zoo.benchmark.analysis.pareto import pareto_front
@@ -56,7 +55,6 @@ def estimate_others(
     *,
     encoders: Sequence[str] = (),
     decoders: Sequence[str] = (),
-    cache: Path | None = None,
 ) -> list[EstimatedChoice]:
     """Estimate the pairings that were not measured, for each block of a recommendation.
 
@@ -66,12 +64,11 @@ def estimate_others(
         watcher: shows the progress.
         encoders: ids or globs of the encoders to estimate; empty for all.
         decoders: ids or globs of the decoders to estimate; empty for all.
-        cache: the file in which the counts of encoders and decoders are kept; None for a file in the user's cache folder.
 
     Raises:
         UnknownIdError: no encoder or no decoder matches a pattern.
     """
-    with closing(JsonCache(cache or default_cache(), watcher.say)) as counts:
+    with closing(JsonCache(default_cache(), watcher.say)) as counts:
         counter = PairingCounter(counts)
         return [
             _estimate(recommendation, choice, store, watcher, counter, encoders, decoders) for choice in recommendation.choices

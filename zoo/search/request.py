@@ -107,6 +107,10 @@ class SearchRequest:
             options["--min-throughput"] = lambda each: self.batch / value_of(each) if value_of(each) > 0 else math.inf
         return min((options[each.option](each) for each in self.limits if each.option in options), default=math.inf)
 
+    def score(self, encoder: str, flops: float) -> float:
+        """Return what ranks a pairing before it is trained: the prior score of its encoder or, without a prior, the FLOPs."""
+        return self.prior[encoder] if self.prior else flops
+
     @property
     def score_name(self) -> str:
         """What ranks the pairings that meet the limits."""

@@ -29,9 +29,10 @@ class SearchResult:
         request: what the search looked for.
         table: the rows of the run that measured the best pairings precisely.
         rows: the rows that meet all limits, the best first.
-        validation: for a search with data, the mean mIoU on the validation images of each pairing in `rows`; otherwise empty.
-        considered: the number of all pairings (`total`), of those that there was no time to count (`uncounted`), that may meet
-            the limits (`candidates`), and that were dropped for each reason (`dropped`).
+        validation: for a search with data, a mapping from the key of each row that was trained to the end to its mean mIoU on
+            the validation images; otherwise empty.
+        considered: the number of all pairings (`total`), of those that may meet the limits (`candidates`), and of those that
+            were dropped for each reason (`dropped`); one reason is that there was no time to count them.
         measured: the number of pairings that were measured.
         trained: for each stage with training, the number of steps after which it stopped, and the number of candidates that it
             trained; empty without data.
@@ -140,7 +141,7 @@ def _remark(result: SearchResult, row: Row) -> str:
 
 def _notes(result: SearchResult) -> Iterator[str]:
     request, considered = result.request, result.considered
-    uncounted = considered["uncounted"]
+    uncounted = considered["dropped"].get(NO_TIME, 0)
     reasons = [(reason, count) for reason, count in considered["dropped"].items() if reason != NO_TIME]
     dropped = sorted(reasons, key=lambda each: -each[1])
     of_all = f" of {considered['total']:,}" if uncounted else ""
@@ -168,7 +169,7 @@ def _notes(result: SearchResult) -> Iterator[str]:
     if considered.get("untried"):
         yield f"{considered['untried']:,} candidates were not tried: those that were are as different as possible."
     if considered.get("too_slow"):
-        yield f"{considered['too_slow']:,} were not measured because each would have taken more than 5 % of the time."
+        yield f"{considered['too_slow']:,} were not measured because each would have taken too much of the time."
     if result.trained:
         rungs = ", ".join(f"{count} for {steps:,} steps" for steps, count in result.trained)
         yield f"Trained: {rungs}. After each number of steps, the best third went on, by the mIoU on the validation images."

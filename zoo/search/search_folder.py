@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from zoo.benchmark.store.lease import is_alive, owner
 from zoo.common.atomic_write import is_draft
-from zoo.common.json_files import as_json, differing_keys, read_json, write_json
+from zoo.common.json_files import as_json, check_identity, read_json, write_json
 from zoo.errors import ConfigError, OptionError
 
 __all__ = ["SearchFolder", "SearchState", "Stage"]
@@ -83,12 +83,7 @@ class SearchFolder:
         file = path / STATE
         if os.path.lexists(file):
             self.state = _read(file)
-            if self.state.identity != as_json(identity):
-                differing = ", ".join(sorted(differing_keys(self.state.identity, as_json(identity))))
-                raise ConfigError(
-                    f"{path} contains a search with other settings, which differ in {differing}. Use another --output, or "
-                    "remove that folder."
-                )
+            check_identity(path, "search", self.state.identity, identity)
             if not self.state.is_finished and is_alive(self.state.owner):
                 raise ConfigError(f"Another process is searching in {path}. Wait for its end, or use another --output.")
             self.state.owner = owner()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.common.atomic_write import is_draft
-from zoo.common.json_files import as_json, differing_keys, read_json, write_json
+from zoo.common.json_files import check_identity, read_json, write_json
 from zoo.data.fingerprint import Fingerprint, read_fingerprint
 from zoo.errors import ConfigError, OptionError
 
@@ -50,13 +50,7 @@ def claim_folder(output: Path, identity: Mapping[str, Any], data: Fingerprint) -
     """
     path = output / SETTINGS
     if os.path.lexists(path):
-        found = read_run_file(path)
-        if found != as_json(identity):
-            differing = sorted(differing_keys(found, as_json(identity)))
-            raise ConfigError(
-                f"{output} contains a run with other settings, which differ in {', '.join(differing)}. Use another --output, "
-                "or remove that folder."
-            )
+        check_identity(output, "run", read_run_file(path), identity)
         _check_same_data(output, data)
         return
     try:

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate, get_worker_info
 
-from zoo.common.item_processes import count_cores
+from zoo.common.devices import count_cores
 from zoo.data.samples import Samples
 from zoo.data.segmentation_data import SegmentationData
 from zoo.training.loop.augmentation import Augmentation
