@@ -517,3 +517,9 @@ def test_the_settings_of_training_are_those_of_quality():
     assert [each.class_path for each in settings.callbacks] == options["callbacks"]
     with pytest.raises(ValidationError, match="has no key init_from"):
         QualityEntry(data="texture-mosaic", init_from="model")
+
+
+def test_a_stop_beyond_the_budget_is_an_error():
+    entry = QualityEntry.model_validate({"data": {"source": "hela"}, "stop_after": 101})
+    with pytest.raises(zoo.errors.ConfigError, match="stop_after is 101, but the budget is 100 steps"):
+        entry.with_budget()

@@ -16,6 +16,7 @@ from zoo.benchmark.trial import Trial
 from zoo.common.json_cache import JsonCache
 from zoo.search import counting
 from zoo.search.counting import PairingCounter
+from zoo.search.fast_meta import FastMeta
 
 PAIRINGS = (
     ("resnet18", "unet-basic"),
@@ -156,3 +157,14 @@ def test_what_a_script_registers_is_counted_and_not_kept(counted, tmp_path):
         with closing(JsonCache(tmp_path / "counts.sqlite", print)) as cache:
             PairingCounter(cache).count(zoo.Pairing("resnet18", "sum"), height=64, width=64)
     assert len(counted) == 3
+
+
+def test_tensors_that_do_not_fit_fail_on_the_faster_meta_device_too():
+    image = torch.empty(1, 3, 4, 4, device="meta")
+    with FastMeta():
+        with pytest.raises(RuntimeError, match="broadcast"):
+            image.add_(torch.empty(1, 2, 4, 4, device="meta"))
+        assert (image * torch.empty(3, 1, 1, device="meta")).shape == image.shape
+        result = torch.empty(1, 3, 4, 4, device="meta")
+        assert torch.mul(image, image, out=result) is result
+        assert (image > 0).dtype == torch.bool

@@ -86,9 +86,9 @@ def test_a_prior_has_names_of_columns_or_none_and_tags_count_for_the_architectur
         "model,top1\nresnet18,69.8\ntimm:resnet50.a1_in1k,80.2\ntimm:resnet50.tv_in1k, 76.1\ntimm:unknown,99\n\n",
         encoding="utf-8",
     )
-    assert read_prior(file) == {"resnet18": 69.8, "timm:resnet50": 80.2}
-    file.write_text("resnet18,69.8\n", encoding="utf-8")
-    assert read_prior(file) == {"resnet18": 69.8}
+    assert read_prior(file) == ({"resnet18": 69.8, "timm:resnet50": 80.2}, ["timm:unknown"])
+    file.write_text("resnet18,69.8\nresnet50,1\n", encoding="utf-8")  # timm and smp have a resnet50
+    assert read_prior(file) == ({"resnet18": 69.8}, ["resnet50"])
 
 
 @pytest.mark.parametrize(

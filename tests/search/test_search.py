@@ -136,9 +136,12 @@ def test_an_interrupted_search_goes_on_and_measures_nothing_twice(place, monkeyp
 
 
 @pytest.mark.slow
-def test_a_prior_ranks_the_pairings_and_leaves_out_encoders_without_a_score(place):
-    (place / "prior.csv").write_text("timm:test_resnet,70\ntimm:test_convnext,60\n", encoding="utf-8")
+def test_a_prior_ranks_the_pairings_and_leaves_out_encoders_without_a_score(place, capsys):
+    (place / "prior.csv").write_text("timm:test_resnet,70\ntimm:test_convnext,60\nnothing,1\n", encoding="utf-8")
     result = search(place, prior=place / "prior.csv")
+    assert "these ids are not used, since each names no encoder or several: nothing" in " ".join(
+        capsys.readouterr().err.split()
+    )
     assert result.best.encoder == "timm:test_resnet"
     assert {row.encoder for row in result.rows} <= {"timm:test_resnet", "timm:test_convnext"}
     assert result.considered["dropped"] == {"their encoders have no prior score": 2}

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from zoo.common.configuration import Count
 from zoo.common.statistics import Difference, estimate_difference
 from zoo.data.data_config import DataNamed
+from zoo.errors import ConfigError
 from zoo.training.settings import TrainSettings
 
 __all__ = ["BUDGETS", "FLOORS", "OTHER_BUDGET", "Floor", "Quality", "QualityEntry", "format_budget"]
@@ -92,8 +93,18 @@ class QualityEntry(TrainSettings):
         return self
 
     def with_budget(self) -> QualityEntry:
-        """Return the entry with a budget: its own if it has one, otherwise the default for its data."""
-        return self.model_copy(update={"budget": self.budget or BUDGETS.get(self.data.source, OTHER_BUDGET)})
+        """Return the entry with a budget: its own if it has one, otherwise the default for its data.
+
+        Raises:
+            ConfigError: `stop_after` exceeds the budget.
+        """
+        budget = self.budget or BUDGETS.get(self.data.source, OTHER_BUDGET)
+        if self.stop_after is not None and isinstance(budget, int) and self.stop_after > budget:
+            raise ConfigError(
+                f"quality: stop_after is {self.stop_after}, but the budget is {budget} steps. Set a smaller stop_after, or a "
+                "larger budget."
+            )
+        return self.model_copy(update={"budget": budget})
 
     @property
     def seconds(self) -> float | None:

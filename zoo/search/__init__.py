@@ -173,6 +173,7 @@ def search_pairings(
     from zoo.benchmark.running.training_pass import load_data
     from zoo.benchmark.store.store import Store
     from zoo.common.configuration import checked
+    from zoo.common.format_names import format_names
     from zoo.data.data_config import locate_data
     from zoo.registry.plugin_files import load_plugin_file
     from zoo.search.request import SearchRequest, parse_limits, read_prior
@@ -201,6 +202,7 @@ def search_pairings(
         classes, in_channels = len(opened_data.classes), opened_data.in_channels
         side, digest = side or opened_data.size, data_digest(opened_data)
     height, width = side or (256, 256)
+    scores, unknown = ({}, []) if prior is None else read_prior(Path(prior))
     request = SearchRequest(
         encoders=tuple(encoders),
         decoders=tuple(decoders),
@@ -212,7 +214,7 @@ def search_pairings(
         limits=parse_limits(limits),
         license=license,
         weights=weights,
-        prior={} if prior is None else read_prior(Path(prior)),
+        prior=scores,
         quality=quality,
         minutes=(60.0 if quality else 10.0) if minutes is None else minutes,
         seed=seed,
@@ -220,5 +222,7 @@ def search_pairings(
         plugins=tuple(str(Path(plugin).absolute()) for plugin in plugins),
     )
     with ConsoleWatcher() as watcher, closing(Store(Path(store), must_exist=True)) as opened:
+        if unknown:
+            watcher.say(f"--prior: these ids are not used, since each names no encoder or several: {format_names(unknown)}.")
         make_executor = LocalProcesses if ray is None else ray_executor(ray, watcher.say)
         return search(request, opened, watcher, None if output is None else Path(output), make_executor, data=digest)

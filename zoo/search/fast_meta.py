@@ -69,19 +69,22 @@ class FastMeta(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Return the result of an operation."""
         name = func.overloadpacket.__name__
         kwargs = kwargs or {}
-        if args and isinstance(args[0], Tensor) and args[0].is_meta:
-            if name in IN_PLACE:
+        if args and isinstance(args[0], Tensor) and args[0].is_meta and "out" not in kwargs:
+            if name in IN_PLACE and _are_alike(args, kwargs):
                 return args[0]
-            if name in ELEMENTWISE and _is_plain(args, kwargs):
+            if name in ELEMENTWISE and args[0].is_floating_point() and _are_alike(args, kwargs):
                 return torch.empty_like(args[0])
             if name == "native_batch_norm" and not args[5]:  # as on the CPU, there are no statistics to save
                 return torch.empty_like(args[0]), args[0].new_empty(0), args[0].new_empty(0)
         return func(*args, **kwargs)
 
 
-def _is_plain(args: Any, kwargs: Any) -> bool:
-    """Return whether all tensors among the arguments have the same shape, strides and floating dtype as the first one."""
+def _are_alike(args: Any, kwargs: Any) -> bool:
+    """Return whether all tensors among the arguments have the same shape, strides and dtype.
+
+    For other tensors, the operation's own kernel decides whether they fit, and what the result is.
+    """
     first, *others = [leaf for leaf in tree_leaves([args, kwargs]) if isinstance(leaf, Tensor)]
-    return first.is_floating_point() and all(
+    return all(
         other.shape == first.shape and other.stride() == first.stride() and other.dtype == first.dtype for other in others
     )

@@ -194,14 +194,14 @@ def is_allowed(licenses: Licenses, allowed: str, *, has_weights: bool) -> bool:
     return {licenses.encoder, licenses.decoder, *([licenses.weights] if has_weights else [])} <= ids
 
 
-def read_prior(path: Path) -> dict[str, float]:
+def read_prior(path: Path) -> tuple[dict[str, float], list[str]]:
     """Read scores of encoders from a CSV file with two columns: an encoder's id, and its score.
 
     The first line may contain names of the columns. A score of an id with a tag ("timm:resnet50.a1_in1k") counts for the
     architecture. If an architecture has several scores, the highest counts.
 
     Returns:
-        A mapping from ids of encoders to their scores. Ids that no installed plugin has are left out.
+        A mapping from ids of encoders to their scores; and the ids in the file that name no encoder or several ones.
 
     Raises:
         OptionError: the file cannot be read, a line is not valid, or no id is known.
@@ -231,7 +231,7 @@ def read_prior(path: Path) -> dict[str, float]:
     if not scores:
         found = f"found {format_names(unknown, 5)}" if unknown else "found no line with a score"
         raise OptionError(f"--prior {path} has no score of an installed encoder; {found}. `zoo list encoders` shows the ids.")
-    return scores
+    return scores, unknown
 
 
 def _number(text: str) -> float | None:
@@ -243,10 +243,10 @@ def _number(text: str) -> float | None:
 
 
 def _architecture(id: str) -> str | None:
-    """Return the id of the encoder, without the tag of pretrained weights; None if there is no such encoder."""
-    for each in (id.rpartition(".")[0], id) if "." in id else (id,):
-        try:
-            return default_registry().encoder(each).id
-        except ZooError:
-            continue
-    return None
+    """Return the id of the encoder, without the tag of pretrained weights; None if no encoder or several have this id."""
+    try:
+        entry = default_registry().encoder(id)
+        tag = entry.spec.constants.get("tag")
+        return default_registry().encoder(id.removesuffix(f".{tag}")).id if tag else entry.id
+    except ZooError:
+        return None
