@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from zoo.benchmark.measuring.conditions import Conditions, describe_noise
 from zoo.benchmark.quality import Quality
@@ -18,6 +18,7 @@ from zoo.benchmark.table.rows import Check, Results, Row
 from zoo.benchmark.trial import Reference, Role, Trial, subject_key
 from zoo.common.statistics import Estimate, estimate_median, outliers, percentile_90
 from zoo.errors import ZooError
+from zoo.pairing.pairing import Pairing
 from zoo.registry.licenses import licenses_of
 from zoo.registry.registry import default_registry
 
@@ -108,7 +109,7 @@ class _RunTable:
             name=str(trial),
             encoder=pairing.encoder if pairing else "",
             decoder=pairing.decoder if pairing else "",
-            code=pairing.code() if pairing else "",
+            code=_code(pairing, trial) if pairing else "",
             mode=trial.mode,
             batch=trial.batch,
             height=trial.height,
@@ -177,6 +178,18 @@ class _RunTable:
 
 def _conditions(facts: Mapping[str, float | None]) -> Conditions:
     return Conditions(**{field.name: facts.get(field.name) for field in fields(Conditions)})
+
+
+def _code(pairing: Pairing, trial: Trial) -> str:
+    """Return the line of code that builds the measured model.
+
+    An encoder that adapts to an image size was built for the trial's, unless the pairing has a size of its own.
+    """
+    try:
+        adapts = default_registry().encoder(pairing.encoder).sizes(pairing.encoder_options).adapts
+    except ZooError:  # the id is unknown in this process
+        adapts = False
+    return (replace(pairing, image_size=pairing.image_size or (trial.height, trial.width)) if adapts else pairing).code()
 
 
 def _licenses(trial: Trial) -> str:
