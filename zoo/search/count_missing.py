@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from zoo.errors import PluginError
 from zoo.pairing.pairing import Pairing
 from zoo.registry.plugin_files import load_plugin_file
 from zoo.search.counting import PairingCounter, PairingParts
+from zoo.search.part import Part
 
 __all__ = ["count_all", "count_missing"]
 
@@ -43,6 +45,8 @@ def count_missing(
 ) -> None:
     """Count the encoders of pairings, or all that follows them, as far as they are not counted yet.
 
+    The parts that most pairings share come first. Parts that equally many share are counted in the order of the pairings.
+
     If there are many and the counter has a cache, they are counted in as many processes as there are cores. A part that cannot
     be counted raises no error here: the counter raises it when the part is requested.
 
@@ -51,49 +55,53 @@ def count_missing(
         part: what to count.
         counter: the counter of the pairings.
         watcher: shows the progress.
-        deadline: the time (`time.monotonic`) after which nothing further is counted, except for what a script registered:
-            these counts are few, and are not kept.
+        deadline: the time (`time.monotonic`) after which nothing further is counted.
         plugins: the paths of the files that register encoders or decoders.
     """
-    missing: dict[str, PairingParts] = {}
+    from_files = {entry for plugin in plugins for entry in load_plugin_file(Path(plugin))}
+    found: dict[str, PairingParts] = {}
+    waiting = Counter[str]()
     for pair in pairs:
         key = pair.encoder_key if part == "encoder" else pair.rest_key
         if not counter.is_counted(key):
-            missing.setdefault(key, pair)
+            waiting[key] += 1
+            if key not in found or found[key].needs_this_process(from_files):
+                found[key] = pair
+    missing = {key: found[key] for key, _ in waiting.most_common()}
     watcher.begin(len(missing))
-    apart = {key: pair for key, pair in missing.items() if not pair.is_local}
-    if counter.cache is not None and counter.cache.is_usable and len(apart) >= MANY:
+    apart = {key: pair for key, pair in missing.items() if not pair.needs_this_process(from_files)}
+    cache = counter.cache if counter.cache is not None and counter.cache.is_usable else None
+    if cache and len(apart) >= MANY and time.monotonic() < deadline:
         work = ItemWork(
             function="zoo.search.count_missing:count_all",
-            arguments={"cache": str(counter.cache.path), "plugins": list(plugins)},
+            arguments={"cache": str(cache.path), "plugins": list(plugins)},
             limit=COUNT_SECONDS,
             per_fork=PER_FORK,
         )
-        lost = 0
         items = [{"key": key, "part": part, **pair.as_dict()} for key, pair in apart.items()]
         with closing(process_items(items, work, count_cores())) as results:
             for result in results:
-                key = result.item["key"]
-                if error := result.error or (result.facts or {}).get("error"):
+                key, facts = result.item["key"], result.facts or {}
+                if error := result.error or facts.get("error"):
                     counter.fail(key, PluginError(error))
-                elif not counter.is_counted(key):
-                    lost += 1
+                elif counted := facts.get("counted"):
+                    counter.put(key, Part.from_dict(counted))
                 watcher.advance(f"counting {missing[key].pairing}")
                 if time.monotonic() > deadline:
                     break
-        if lost:
-            watcher.say(f"{lost} counts were lost, because they could not be written to {counter.cache.path}.")
         missing = {key: pair for key, pair in missing.items() if key not in apart}
     for pair in missing.values():
-        if time.monotonic() > deadline and not pair.is_local:
-            continue
+        if time.monotonic() > deadline:
+            break
         with suppress(Exception):  # the counter remembers the error
             getattr(pair, part)
         watcher.advance(f"counting {pair.pairing}")
 
 
 def count_all(items: Sequence[Mapping[str, Any]], cache: str, plugins: Sequence[str]) -> Iterator[dict[str, Any] | None]:
-    """For each item, yield None when its count begins, and its error, or "", when it ends. Called in a child process.
+    """For each item, yield None when its count begins, and its `error` when it ends. Called in a child process.
+
+    A count that is not in the cache is yielded as `counted`: that of a part from a plugin file, which has no version.
 
     Args:
         items: the keyword arguments of `PairingCounter.parts`, the `part` to count ("encoder" or "rest"), and its `key`.
@@ -110,8 +118,8 @@ def count_all(items: Sequence[Mapping[str, Any]], cache: str, plugins: Sequence[
             yield None
             facts = {name: value for name, value in item.items() if name not in ("key", "part", "pairing")}
             try:
-                getattr(counter.parts(Pairing(**item["pairing"]), **facts), item["part"])
+                part = getattr(counter.parts(Pairing(**item["pairing"]), **facts), item["part"])
             except Exception as cause:  # noqa: BLE001 - a plugin's model may raise anything
                 yield {"error": format_error(cause)}
             else:
-                yield {"error": ""}
+                yield {"error": ""} if opened.read(item["key"]) else {"error": "", "counted": part.as_dict()}

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property, partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from zoo.benchmark.measuring.cost import LiveTensors
 from zoo.benchmark.measuring.failures import format_error
 from zoo.benchmark.measuring.operations import OperationCounter
-from zoo.benchmark.operation import Operation, total_flops
+from zoo.benchmark.trial import digest
 from zoo.common.foreign_code import no_exits
 from zoo.common.json_cache import JsonCache
 from zoo.errors import PluginError
@@ -27,74 +29,16 @@ from zoo.pairing.resolve import Resolved, resolve
 from zoo.registry.discovery import LOCAL, OWN_DISTRIBUTION
 from zoo.registry.library_versions import library_versions
 from zoo.registry.registry import Entry
-from zoo.search.fast_meta import FastMeta
+from zoo.search.fast_meta import FastMeta, is_channels_last
+from zoo.search.part import PairingCost, Part, Shape, peak_bytes
 
-__all__ = ["PairingCost", "PairingCounter", "PairingParts", "Part", "default_cache", "peak_bytes"]
+__all__ = ["PairingCounter", "PairingParts", "default_cache"]
 
-Shape: TypeAlias = tuple[int, ...]
 META = torch.device("meta")
 PASSING_ERRORS = (ImportError, OSError, MemoryError)
 """Exceptions whose cause may be the state of the machine, so that a later count may succeed."""
-KEY_VERSION = 2
+KEY_VERSION = 4
 """The version of the kept counts. Increase it when the fields of `Part`, or the way in which they are computed, change."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairingCost:
-    """What a call of a model in inference costs, as counted.
-
-    Attributes:
-        operations: a mapping from each operation to the number of its calls.
-        parameters: the number of parameters.
-        peak_bytes: the peak size of all live tensors: weights, image and activations.
-    """
-
-    operations: Mapping[Operation, int]
-    parameters: int
-    peak_bytes: int
-
-    @property
-    def flops(self) -> int:
-        """The FLOPs of the call."""
-        return total_flops(self.operations)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """What a part of a model costs: the encoder, or all that follows it.
-
-    Attributes:
-        key: everything that the count depends on, as text.
-        operations: a mapping from each operation to the number of its calls.
-        parameters: the number of parameters.
-        weight_bytes: the size of the parameters and buffers.
-        active_bytes: the peak size of all other tensors.
-        shapes: the shapes of the maps that the encoder returns.
-    """
-
-    key: str = ""
-    operations: Mapping[Operation, int]
-    parameters: int
-    weight_bytes: int
-    active_bytes: int
-    shapes: tuple[Shape, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the part without its key as a JSON-serializable dictionary."""
-        facts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "key"}
-        return facts | {"operations": [[*astuple(operation), calls] for operation, calls in self.operations.items()]}
-
-    @classmethod
-    def from_dict(cls, facts: Mapping[str, Any]) -> Part:
-        """Return the part that `as_dict` converted to a dictionary."""
-        names = [field.name for field in fields(Operation)]
-        operations = {Operation(**dict(zip(names, each, strict=True))): calls for *each, calls in facts["operations"]}
-        return cls(**{**facts, "operations": operations, "shapes": tuple(map(tuple, facts["shapes"]))})
-
-
-def peak_bytes(parts: Sequence[Part]) -> int:
-    """Return the peak size of all live tensors of a model that consists of these parts."""
-    return sum(part.weight_bytes for part in parts) + max(part.active_bytes for part in parts)
 
 
 def default_cache() -> Path:
@@ -117,6 +61,7 @@ class PairingCounter:
     def __init__(self, cache: JsonCache | None = None) -> None:
         self.cache = cache
         self.versions = library_versions()
+        self._sources: dict[str, str] = {}
         self._parts: dict[str, Part | Exception] = {}
 
     def count(self, pairing: Pairing, *, height: int, width: int, batch: int = 1) -> PairingCost:
@@ -150,7 +95,28 @@ class PairingCounter:
 
     def is_known(self, key: str) -> bool:
         """Return whether a part was counted without an error."""
-        return self.is_counted(key) and isinstance(self._parts[key], Part)
+        return self.is_counted(key) and self.error_of(key) is None
+
+    def error_of(self, key: str) -> Exception | None:
+        """Return why a part cannot be counted; None if it was counted."""
+        found = self._parts[key]
+        return found if isinstance(found, Exception) else None
+
+    def source_of(self, entry: Entry[Any]) -> str:
+        """Return a digest of the files of the package that contains an entry's factory.
+
+        A plugin that is being developed changes without a new version.
+        """
+        factory = entry.spec.factory
+        module = factory.partition(":")[0] if isinstance(factory, str) else getattr(factory, "__module__", "")
+        package = module.partition(".")[0]
+        if package not in self._sources:
+            self._sources[package] = _digest_of_files(package)
+        return self._sources[package]
+
+    def put(self, key: str, part: Part) -> None:
+        """Remember the count of a part that another process counted."""
+        self._parts[key] = replace(part, key=key)
 
     def fail(self, key: str, error: Exception) -> None:
         """Remember that a part cannot be counted. If it is requested, the error is raised."""
@@ -203,10 +169,14 @@ class PairingParts:
         batch, _, height, width = self._image
         return {"pairing": self.pairing.as_dict(), "height": height, "width": width, "batch": batch}
 
-    @property
-    def is_local(self) -> bool:
-        """Whether a script or notebook registered the encoder or the decoder, so that only this process can build them."""
-        return LOCAL in (self._resolved.encoder.plugin, self._resolved.decoder.plugin)
+    def needs_this_process(self, from_files: Collection[tuple[str, str]]) -> bool:
+        """Return whether only this process can build the pairing, since a script or notebook registered a part of it.
+
+        Args:
+            from_files: the kind and the name of each encoder and decoder that other processes can load from plugin files.
+        """
+        entries: tuple[Entry[Any], ...] = (self._resolved.encoder, self._resolved.decoder)
+        return any(entry.plugin == LOCAL and (entry.kind, entry.spec.name) not in from_files for entry in entries)
 
     @cached_property
     def encoder_key(self) -> str:
@@ -235,19 +205,33 @@ class PairingParts:
             for route in plan.routes
         ]
         options = [dict(pairing.decoder_options), pairing.classes, pairing.aux_levels]
-        sizes = [self.encoder.shapes, self._policy, self._fitted, self._image]
+        sizes = [self.encoder.shapes, self.encoder.channels_last, self._policy, self._fitted, self._image]
         return self._key(self._resolved.decoder, [*options, routes, *sizes])
 
     @property
     def rest(self) -> Part:
         """The count of all that follows the encoder."""
         is_lasting = self._resolved.decoder.plugin != LOCAL
-        count = partial(_count_rest, self._resolved, self.encoder.shapes, self._image)
+        count = partial(_count_rest, self._resolved, self.encoder, self._image)
         return self._counter.find(self.rest_key, count, is_lasting=is_lasting)
 
     def _key(self, entry: Entry[Any], facts: Sequence[object]) -> str:
-        identity = [KEY_VERSION, entry.kind, entry.full_id, entry.distribution, entry.version, self._counter.versions]
+        plugin = [entry.distribution, entry.version, self._counter.source_of(entry)]
+        identity = [KEY_VERSION, entry.kind, entry.full_id, *plugin, self._counter.versions]
         return json.dumps([*identity, *facts], default=str)
+
+
+def _digest_of_files(package: str) -> str:
+    """Return a digest of the sizes and the times of change of a package's Python files; "" if there are no such files."""
+    try:
+        spec = find_spec(package) if package else None
+    except (ImportError, ValueError):  # for example, __main__ has no spec
+        spec = None
+    if spec is None:
+        return ""
+    in_folders = [file for folder in spec.submodule_search_locations or () for file in sorted(Path(folder).rglob("*.py"))]
+    files = [file for file in in_folders or [Path(spec.origin or "")] if file.is_file()]
+    return digest([(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]) if files else ""
 
 
 def _count_encoder(resolved: Resolved, image: Shape) -> Part:
@@ -256,24 +240,25 @@ def _count_encoder(resolved: Resolved, image: Shape) -> Part:
     return _count(encoder, image)
 
 
-def _count_rest(resolved: Resolved, shapes: Sequence[Shape], image: Shape) -> Part:
-    """Count a model whose encoder is replaced by a module that returns maps of these shapes."""
-    spec = replace(resolved.encoder.spec, factory=partial(_Maps, shapes), constants={})
+def _count_rest(resolved: Resolved, encoder: Part, image: Shape) -> Part:
+    """Count a model whose encoder is replaced by a module that returns maps as the counted encoder does."""
+    spec = replace(resolved.encoder.spec, factory=partial(_Maps, encoder), constants={})
     with META, FastMeta():
         model = build_pairing(resolved.pairing, replace(resolved.encoder, spec=spec)).eval()
     return _count(model, image)
 
 
 class _Maps(nn.Module):
-    """Takes the place of an encoder: returns maps of the right shapes, and computes nothing."""
+    """Takes the place of an encoder: returns maps of the right shapes and memory formats, and computes nothing."""
 
-    def __init__(self, shapes: Sequence[Shape], **options: object) -> None:
+    def __init__(self, counted: Part, **options: object) -> None:
         super().__init__()
-        self.shapes = shapes
+        formats = [torch.channels_last if each else torch.contiguous_format for each in counted.channels_last]
+        self.maps = [(shape, format) for shape, format in zip(counted.shapes, formats, strict=True)]
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the maps."""
-        return [image.new_empty(shape) for shape in self.shapes]
+        return [torch.empty(shape, device=image.device, memory_format=format) for shape, format in self.maps]
 
 
 @no_exits("A call of the model")
@@ -283,10 +268,14 @@ def _count(module: nn.Module, image: Shape) -> Part:
     with torch.inference_mode(), FastMeta(), OperationCounter() as counter, live:
         result = module(torch.empty(image, device=META))
     maps = result if isinstance(result, list | tuple) else ()
+    storages = {storage._cdata: storage.nbytes() for each in tree_leaves(result) for storage in [each.untyped_storage()]}
+    # Some modules keep tensors that they compute in the first call, which count as weights.
+    weights += max(0, live.live - weights - sum(storages.values()))
     return Part(
         operations=counter.operations,
         parameters=count_parameters(module),
         weight_bytes=weights,
         active_bytes=live.peak - weights,
         shapes=tuple(tuple(each.shape) for each in maps),
+        channels_last=tuple(map(is_channels_last, maps)),
     )

@@ -1,4 +1,7 @@
-"""Run models on the meta device in less time. Tensors on this device have a shape and no values."""
+"""Run models on the meta device in less time, with the memory layouts of a real device.
+
+Tensors on the meta device have a shape and strides, and no values.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._prims_common import suggest_memory_format
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["FastMeta"]
+from zoo.benchmark.measuring.operations import is_fused_attention
+
+__all__ = ["FastMeta", "is_channels_last"]
 
 ELEMENTWISE = frozenset(
     {
@@ -56,10 +62,13 @@ IN_PLACE = frozenset(
 
 
 class FastMeta(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While the mode is active, common operations on meta tensors return a result of the right shape without their own kernel.
+    """While the mode is active, operations on meta tensors take less time, and their results have a real device's strides.
 
-    Most kernels of the meta device are written in Python, and take longer than a small convolution on the CPU. The mode changes
-    neither shapes, dtypes nor strides.
+    Most kernels of the meta device are written in Python, and take longer than a small convolution on the CPU. So common
+    operations return a result of the right shape without their own kernel. The mode changes neither shapes nor dtypes.
+
+    Convolutions and attention on the CPU and on CUDA choose the memory layout of their result by that of their input, but on
+    the meta device they do not.
     """
 
     def __init__(self) -> None:
@@ -74,9 +83,32 @@ class FastMeta(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return args[0]
             if name in ELEMENTWISE and args[0].is_floating_point() and _are_alike(args, kwargs):
                 return torch.empty_like(args[0])
-            if name == "native_batch_norm" and not args[5]:  # as on the CPU, there are no statistics to save
+            if name == "_native_batch_norm_legit_no_training" or (name == "native_batch_norm" and not args[5]):
+                # as on the CPU, there are no statistics to save
                 return torch.empty_like(args[0]), args[0].new_empty(0), args[0].new_empty(0)
+            if name == "native_layer_norm" and args[0].is_floating_point():
+                statistics = (*args[0].shape[: args[0].dim() - len(args[1])], *(1 for _ in args[1]))
+                result = torch.empty_like(args[0], memory_format=torch.contiguous_format)
+                return result, args[0].new_empty(statistics), args[0].new_empty(statistics)
+            if name == "addmm" and _is_matrix_product(*args):
+                return args[0].new_empty((args[1].shape[0], args[2].shape[1]))
+            if name == "convolution" and any(map(is_channels_last, args[:2])):
+                return torch.empty_like(func(*args, **kwargs), memory_format=torch.channels_last)
+            if name == "scaled_dot_product_attention" and is_fused_attention(*args[:4], **kwargs):
+                # As the fused kernels, in the order (N, length, heads, channels).
+                return torch.empty_like(args[0].transpose(1, 2), memory_format=torch.contiguous_format).transpose(1, 2)
         return func(*args, **kwargs)
+
+
+def _is_matrix_product(bias: Tensor, one: Tensor, other: Tensor) -> bool:
+    """Return whether a matrix product of these shapes and dtypes is possible."""
+    is_fitting = one.dim() == other.dim() == 2 and one.shape[1] == other.shape[0] and bias.shape == (other.shape[1],)
+    return is_fitting and bias.dtype == one.dtype == other.dtype
+
+
+def is_channels_last(tensor: Tensor) -> bool:
+    """Return whether a tensor's channels are next to each other in memory, as in `torch.channels_last`."""
+    return tensor.dim() == 4 and suggest_memory_format(tensor) == torch.channels_last
 
 
 def _are_alike(args: Any, kwargs: Any) -> bool:

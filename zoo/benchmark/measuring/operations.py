@@ -16,7 +16,7 @@ from torch.utils.flop_counter import flop_registry
 from zoo.benchmark.measuring.clock import read_clock
 from zoo.benchmark.operation import Operation
 
-__all__ = ["OperationCounter", "OperationTimer"]
+__all__ = ["OperationCounter", "OperationTimer", "is_fused_attention"]
 
 WHOLE = ("scaled_dot_product_attention", "upsample")
 """Beginnings of the names of operations that run as one kernel, although PyTorch can also replace them by others."""
@@ -89,19 +89,20 @@ class OperationTimer(OperationCounter):  # type: ignore[no-untyped-call]
     """Counts and times the operations that run while the mode is active.
 
     Attributes:
+        device: the device of the model.
         seconds: a mapping from each operation to the wall-clock times of its calls.
     """
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
         self.seconds: dict[Operation, list[float]] = {}
-        self._device = device
+        self.device = device
         self._latest = 0.0
 
     def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
-        began = read_clock(self._device)
+        began = read_clock(self.device)
         result = func(*args, **kwargs)
-        self._latest = read_clock(self._device) - began
+        self._latest = read_clock(self.device) - began
         return result
 
     def _record(self, operation: Operation) -> None:
@@ -134,8 +135,9 @@ def _describe(name: str, packet: Any, args: Sequence[Any], kwargs: Mapping[str, 
         kind = _kind_of_convolution(image, weight, groups, is_transposed=is_transposed)
         width, positions = min(weight.shape[:2]), output.shape[0] * math.prod(output.shape[2:])
     inputs = [leaf for leaf in tree_leaves([args, kwargs]) if isinstance(leaf, Tensor)]
-    if kind == "attention" and len(inputs) > 3:
-        kind = "masked attention"
+    if kind == "attention" and len(args) >= 3:
+        mask = "masked " if len(inputs) > 3 else ""
+        kind = f"{mask}attention" if is_fused_attention(*args[:4], **kwargs) else f"{mask}attention in steps"
     return Operation(
         kind=kind,
         flops=_flops(name, packet, args, kwargs, result),
@@ -144,6 +146,14 @@ def _describe(name: str, packet: Any, args: Sequence[Any], kwargs: Mapping[str, 
         positions=int(positions),
         is_strided=not all(tensor.is_contiguous() for tensor in inputs),
     )
+
+
+def is_fused_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **_: object) -> bool:
+    """Return whether one kernel computes the attention. If not, PyTorch computes it in several steps, which takes longer."""
+    if query.dim() != 4 or (attn_mask is not None and attn_mask.dim() not in (2, 4)):
+        return False
+    same = all(each.shape[:2] == query.shape[:2] and each.shape[-1] == query.shape[-1] for each in (key, value))
+    return same and all(each.stride(-1) == 1 for each in (query, key, value))
 
 
 def _kind_of_convolution(image: Tensor, weight: Tensor, groups: int, *, is_transposed: bool) -> str:
