@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import random
 import re
+import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice, product
+from pathlib import Path
 from typing import Any
 
 from zoo.benchmark.config import BenchConfig
@@ -21,7 +23,7 @@ from zoo.benchmark.running.sweep import open_session
 from zoo.benchmark.running.trial_passes import time_operations
 from zoo.benchmark.store.records import StoredRun
 from zoo.benchmark.store.store import Store
-from zoo.common.choices import CALIBRATION
+from zoo.common.choices import CALIBRATION, DEFAULT_STORE
 from zoo.common.devices import choose_device
 from zoo.common.json_cache import JsonCache
 from zoo.errors import OptionError, StoreError, ZooError
@@ -36,10 +38,9 @@ __all__ = ["Calibration", "Setting", "calibrate", "family_of", "find_calibration
 
 SEED = 0
 MOST_OF_A_FAMILY = 2
-"""How many of the encoders may have names that begin with the same word."""
-
+"""How many of the timed encoders may have names that begin with the same word."""
 DRAWS = 2.0
-"""How many encoders are considered for each pairing that is wanted."""
+"""How many encoders are considered for each pairing that is timed."""
 COUNTED_SIDE = 256
 """The side length of the image for which the FLOPs of the pairings are counted when they are chosen."""
 ACCELERATOR = 50
@@ -65,7 +66,7 @@ class Setting:
 
 
 SETTINGS = (
-    Setting(size=256, batch=1, pairings=34, most_flops=16e9),
+    Setting(size=256, batch=1, pairings=26, most_flops=16e9),
     Setting(size=512, batch=1, pairings=8, most_flops=40e9),
     Setting(size=256, batch=8, pairings=8, most_flops=60e9),
     Setting(size=512, batch=8, pairings=6, most_flops=60e9),
@@ -93,7 +94,7 @@ def calibrate(store: Store, watcher: Watcher, *, device: str = "auto") -> Calibr
     Raises:
         ZooError: the device is not available, or too few pairings can be timed.
     """
-    config = sample_pairings(CALIBRATION, SETTINGS, device=device, watcher=watcher)
+    config = sample_pairings(CALIBRATION, SETTINGS, device=device, watcher=watcher, of_a_family=MOST_OF_A_FAMILY, draws=DRAWS)
     return _fit(store, time_pairings(config, store, watcher))
 
 
@@ -127,7 +128,16 @@ def find_calibration(store: Store, *, device: str = "auto") -> Calibration:
     if failures:
         raise failures[0]
     name = f"{environment['device_name']} ({environment['device']}, {environment['threads']} threads)"
-    raise StoreError(f"{store.path} has no calibration of {name}. Run `zoo calibrate`, which takes a few minutes.")
+    raise StoreError(
+        f"{store.path} has no calibration of {name}. Run `{calibrate_command(store.path, device)}`, which takes a few minutes."
+    )
+
+
+def calibrate_command(store: Path, device: str) -> str:
+    """Return the command that calibrates a device."""
+    options = [] if device == "auto" else ["--device", device]
+    options += [] if store == DEFAULT_STORE else ["--store", str(store)]
+    return shlex.join(["zoo", "calibrate", *options])
 
 
 def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -143,6 +153,8 @@ def sample_pairings(
     watcher: Watcher,
     seed: int = SEED,
     without: Collection[str] = (),
+    of_a_family: int,
+    draws: float,
 ) -> BenchConfig:
     """Choose pairings at random, and return a configuration that measures them.
 
@@ -153,13 +165,15 @@ def sample_pairings(
         watcher: shows the progress.
         seed: the seed of the choice.
         without: the ids of encoders that are not chosen.
+        of_a_family: how many of the encoders may have names that begin with the same word.
+        draws: how many encoders are considered for each pairing that is wanted.
 
     Raises:
         OptionError: no pairing of installed encoders and decoders can be timed with these settings.
     """
     chosen_device = choose_device(device)
-    encoders, decoders = _encoders(seed, without), [id for id in list_decoders() if not id.startswith(f"{LOCAL}:")]
-    draw, count = random.Random(seed), math.ceil(DRAWS * sum(setting.pairings for setting in settings))
+    encoders, decoders = _encoders(seed, without, of_a_family), [id for id in list_decoders() if not id.startswith(f"{LOCAL}:")]
+    draw, count = random.Random(seed), math.ceil(draws * sum(setting.pairings for setting in settings))
     drawn = [Pairing(encoder, draw.choice(decoders)) for encoder in islice(encoders if decoders else (), count)]
     chosen: dict[Setting, list[Pairing]] = {setting: [] for setting in settings}
     speed = 1 if chosen_device.type == "cpu" else ACCELERATOR
@@ -201,7 +215,7 @@ def _exclude_others(chosen: Mapping[Setting, Sequence[Pairing]]) -> list[dict[st
     return rules
 
 
-def _encoders(seed: int, without: Collection[str]) -> Iterator[str]:
+def _encoders(seed: int, without: Collection[str], of_a_family: int) -> Iterator[str]:
     """Yield the ids of encoders in random order, few of each family."""
     ids = [id for id in list_encoders() if not id.startswith(f"{LOCAL}:")]
     random.Random(seed).shuffle(ids)
@@ -209,7 +223,7 @@ def _encoders(seed: int, without: Collection[str]) -> Iterator[str]:
     for id in ids:
         if id not in without:
             counts[family_of(id)] += 1
-            if counts[family_of(id)] <= MOST_OF_A_FAMILY:
+            if counts[family_of(id)] <= of_a_family:
                 yield id
 
 

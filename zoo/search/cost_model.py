@@ -28,7 +28,7 @@ SOFTNESS, DOUBT = 0.1, 0.1
 SHRINKAGE = 20.0
 """How strongly the factor of each kind of operation is drawn to 1: as by the square of this number of models."""
 
-FAMILIARITY, MOST_DISTANCE = 0.2, 3.0
+FAMILIARITY, MOST_DISTANCE = 1.0, 3.0
 """The width of an interval is proportional to FAMILIARITY plus the mean distance of the operations to the most similar timed
 ones. The mean is weighted by the operations' times. Distances above MOST_DISTANCE count as MOST_DISTANCE."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -83,12 +85,14 @@ def test_an_operation_that_runs_as_one_kernel_counts_once(call, kind):
     assert kinds_of(call, (1, 4, 8, 8)).count(kind) == 1
 
 
-@pytest.mark.parametrize("lead", [(2,), (2, 3), (2, 3, 5)])
-def test_attention_counts_both_of_its_matrix_products_for_any_number_of_dimensions(lead):
+@pytest.mark.parametrize(
+    ("lead", "kind"), [((2,), "attention in steps"), ((2, 3), "attention"), ((2, 3, 5), "attention in steps")]
+)
+def test_attention_counts_both_of_its_matrix_products_for_any_number_of_dimensions(lead, kind):
     query, key = (*lead, 7, 16), (*lead, 11, 16)
     (operation,) = operations_of(F.scaled_dot_product_attention, query, key, key)
     rows = torch.Size(lead).numel() * 7
-    assert (operation.kind, operation.flops) == ("attention", 2 * rows * 11 * 16 + 2 * rows * 11 * 16)
+    assert (operation.kind, operation.flops) == (kind, 2 * rows * 11 * 16 + 2 * rows * 11 * 16)
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "timm:test_vit", "timm:test_efficientnet", "timm:test_mambaout"])
@@ -145,8 +149,21 @@ class Failing(nn.Module):
         raise LookupError("no such thing")
 
 
+class FailingLater(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, image):
+        self.calls += 1
+        time.sleep(0.006)
+        if self.calls > 6:  # its model is built, and the rounds have begun
+            raise LookupError("no such thing")
+        return image.sum()
+
+
 def test_the_times_of_a_trial_add_up_to_about_the_time_of_its_step():
-    *activities, times = time_operations(trial_of("three_layers"), torch.device("cpu"), seed=0)
+    *activities, times = time_operations([trial_of("three_layers")], torch.device("cpu"), seed=0)
     assert isinstance(times, OperationTimes)
     assert {activity.trial for activity in activities} == {times.trial}
     (conv,) = times.operations
@@ -155,6 +172,9 @@ def test_the_times_of_a_trial_add_up_to_about_the_time_of_its_step():
 
 
 def test_a_trial_that_fails_while_its_operations_are_timed_is_a_failure():
-    *_, failure = time_operations(trial_of("Failing"), torch.device("cpu"), seed=0)
-    assert isinstance(failure, Failure)
-    assert "no such thing" in failure.error
+    trials = [trial_of("Failing"), trial_of("FailingLater"), trial_of("three_layers")]
+    *messages, times = time_operations(trials, torch.device("cpu"), seed=0)
+    failures = {message.trial: message.error for message in messages if isinstance(message, Failure)}
+    assert failures.keys() == {trials[0].key, trials[1].key}
+    assert all("no such thing" in error for error in failures.values())
+    assert times.trial == trials[2].key

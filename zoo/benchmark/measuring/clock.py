@@ -59,9 +59,9 @@ def time_calls(step: Step, calls: int, device: torch.device) -> Timing:
     return Timing(seconds=seconds, busy_seconds=first.elapsed_time(last) / 1000 / calls if first and last else None)
 
 
-def calls_to_fill_a_slot(step: Step, device: torch.device) -> int:
-    """Return the smallest number of calls that together take at least `SLOT_SECONDS`, estimated from the time of one call."""
-    return max(1, math.ceil(SLOT_SECONDS / max(time_calls(step, 1, device).seconds, 1e-9)))
+def calls_to_fill_a_slot(seconds: float) -> int:
+    """Return the smallest number of calls that together take at least `SLOT_SECONDS` if each takes `seconds`."""
+    return max(1, math.ceil(SLOT_SECONDS / max(seconds, 1e-9)))
 
 
 def _event(device: torch.device) -> torch.Event | None:

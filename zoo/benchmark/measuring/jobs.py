@@ -54,7 +54,7 @@ class Job:
 
     Attributes:
         kind: "count" computes the trials' costs (`StaticCost`), "cold start" measures one trial in a process of its own,
-            "operations" times the operations of one trial, "rounds" measures the trials as one interleaved group, and "train"
+            "operations" times the operations of the trials, "rounds" measures the trials as one interleaved group, and "train"
             trains one trial's model.
         device: the name of a torch device.
         trials: the trials, in the order in which their models are built.
@@ -126,7 +126,7 @@ class Job:
         elif self.kind == "cold start":
             yield from _measure_alone(self.trials[0], device, self.seed)
         elif self.kind == "operations":
-            yield from time_operations(self.trials[0], device, self.seed)
+            yield from time_operations(self.trials, device, self.seed)
         elif self.kind == "train":
             assert self.quality is not None
             from zoo.benchmark.measuring.training import (
@@ -284,7 +284,7 @@ class _Rounds:
         with no_exits("A call of the model"):
             for _ in range(self.job.warmup):
                 step()
-        self.ready[trial.key] = (step, calls_to_fill_a_slot(step, self.device))
+        self.ready[trial.key] = (step, calls_to_fill_a_slot(time_calls(step, 1, self.device).seconds))
 
     def _measure_round(self, number: int) -> Generator[Message, None, Round | None]:
         """Measure each trial once and return the round; None if a trial left the device unusable.

@@ -133,7 +133,7 @@ def _fastest_call(kernel: _Kernel, device: torch.device, dtype: torch.dtype, sec
                 return None
             call = kernel.prepare(device, dtype)
             time_calls(call, 1, device)  # the first call is cold
-            calls, end = calls_to_fill_a_slot(call, device), time.perf_counter() + seconds
+            calls, end = calls_to_fill_a_slot(time_calls(call, 1, device).seconds), time.perf_counter() + seconds
             fastest = time_calls(call, calls, device).seconds
             while time.perf_counter() < end:
                 fastest = min(fastest, time_calls(call, calls, device).seconds)

@@ -11,6 +11,9 @@ from zoo.benchmark.trial import Trial
 
 __all__ = ["compute_costs", "measure_cold_starts", "time_operations", "try_smaller_batches"]
 
+TIMED_TOGETHER = 8
+"""How many trials take turns when their operations are timed. All their models are on the device at the same time."""
+
 
 def compute_costs(session: Session) -> None:
     """Compute and store the costs of each trial that need no measurement, such as its FLOPs."""
@@ -49,10 +52,11 @@ def measure_cold_starts(session: Session) -> None:
 
 
 def time_operations(session: Session) -> None:
-    """Time the operations of each trial in a fresh process."""
+    """Time the operations of the trials, a few trials in each process."""
     session.watcher.begin(len(session.find_missing("operation_times")))
     while missing := session.find_missing("operation_times"):
-        for _, message in session.run_jobs(session.make_job("operations", [key]) for key in missing):
+        groups = [missing[start : start + TIMED_TOGETHER] for start in range(0, len(missing), TIMED_TOGETHER)]
+        for _, message in session.run_jobs(session.make_job("operations", group) for group in groups):
             if isinstance(message, OperationTimes):
                 session.store.add_operation_times(session.run, message)
                 session.remember(message.trial, operation_times=message)
