@@ -103,7 +103,8 @@ def _has_local_weights(name: str, tags: tuple[str, ...], weights: str, /) -> boo
         return has_weights_file(name)
     from huggingface_hub import try_to_load_from_cache
 
-    files = (try_to_load_from_cache(f"timm/{name}.{tags[0]}", file) for file in ("model.safetensors", "pytorch_model.bin"))
+    tag = tags[0] if weights == "default" else weights
+    files = (try_to_load_from_cache(f"timm/{name}.{tag}", file) for file in ("model.safetensors", "pytorch_model.bin"))
     return any(isinstance(file, str) for file in files)
 
 

@@ -87,6 +87,9 @@ def test_weights_on_this_machine_are_found_in_packages_and_in_the_hubs_cache(tmp
         (repository / file).parent.mkdir(parents=True)
         (repository / file).write_text(text, encoding="utf-8")
     assert entry.find_local_weights() == "default"
+    first, second = entry.spec.tags[:2]
+    assert registry.encoder(f"timm:resnet18.{first}").find_local_weights() == "default"
+    assert registry.encoder(f"timm:resnet18.{second}").find_local_weights() is None
 
 
 SCRIPT = """

@@ -109,7 +109,9 @@ def test_a_calibration_with_too_few_times_does_not_hide_an_earlier_one(calibrate
 
 def test_a_device_without_a_calibration_is_an_error(tmp_path):
     Store(tmp_path / "zoo.sqlite").close()
-    with pytest.raises(zoo.errors.StoreError, match=r"has no calibration of .*cpu, 1 threads\).*Run `zoo calibrate`"):
+    with pytest.raises(
+        zoo.errors.StoreError, match=r"has no calibration of .*cpu, 1 threads\).*Run `zoo calibrate --device cpu --store"
+    ):
         zoo.estimate_cost("resnet18", "unet-basic", device="cpu", store=tmp_path / "zoo.sqlite")
 
 

@@ -11,6 +11,7 @@ import torch
 import zoo
 from zoo.benchmark.store.store import Store
 from zoo.common.json_cache import JsonCache
+from zoo.registry.plugin_files import load_plugin_file
 from zoo.search import count_missing
 from zoo.search.calibration import find_calibration
 from zoo.search.candidates import CandidateFinder
@@ -20,6 +21,22 @@ from zoo.search.request import SearchRequest, parse_limits
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ENCODERS = ("resnet18", "timm:test_resnet", "timm:test_convnext", "timm:test_vit")
+
+
+PLUGIN = """
+import torch
+import zoo
+
+class Mine(torch.nn.Module):
+    def __init__(self, pyramid):
+        super().__init__()
+        self.out_channels, self.out_stride = pyramid[0].channels, pyramid[0].stride
+
+    def forward(self, features):
+        return features[0]
+
+zoo.register_decoder("mine", Mine)
+"""
 
 
 class Silent:
@@ -97,6 +114,11 @@ def test_the_prior_score_or_else_the_flops_are_the_score(find):
     assert found.dropped["their encoders have no prior score"] == 9
 
 
+def test_an_encoder_with_a_tag_has_the_prior_score_of_its_architecture(find):
+    found = find(encoders=("timm:test_resnet.r160_in1k",), prior={"timm:test_resnet": 70.0})
+    assert {(each.pairing.encoder, each.score) for each in found.candidates} == {("timm:test_resnet.r160_in1k", 70.0)}
+
+
 def test_a_finder_goes_on_with_what_there_was_no_time_for(make_finder):
     finder = make_finder()
     assert finder.find(time.monotonic() - 1).uncounted == 12
@@ -137,4 +159,25 @@ def test_a_model_that_fails_is_dropped_and_the_others_stay(find, tmp_path, monke
     found = find(decoders=("unet-basic", "failing", "coarse"), encoders=("timm:test_resnet", "timm:test_vit"))
     assert {decoder for _, decoder in ids(found)} <= {"unet-basic"}
     assert found.dropped["they cannot be counted on the meta device"] == 2
+    assert "timm:test_resnet x local:failing: The factory of local:failing raised RuntimeError: no" in found.uncountable
     assert found.dropped["the decoder cannot take the encoder's maps"] == 2
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_encoders_are_counted_in_other_processes_also_for_a_decoder_of_a_plugin_file(find, tmp_path, monkeypatch):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(PLUGIN, encoding="utf-8")
+    monkeypatch.setattr(count_missing, "MANY", 1)
+    with closing(JsonCache(tmp_path / "counts.sqlite", print)) as cache:
+        counter = PairingCounter(cache)
+        monkeypatch.setattr(counter, "find", lambda key, count, is_lasting: counter._parts[key])  # nothing is counted here
+        load_plugin_file(plugin)
+        found = find(counter, encoders=("timm:test_resnet",), decoders=("mine",), plugins=(str(plugin),))
+    assert ids(found) == {("timm:test_resnet", "local:mine")}
+    assert found.candidates[0].parameters > 0
+
+
+def test_a_decoder_that_a_script_registered_is_not_counted_after_the_deadline(find, fresh_registry):
+    zoo.register_decoder("mine", torch.nn.Identity)
+    found = find(decoders=("mine",), deadline=time.monotonic() - 1)
+    assert found.uncounted == 4

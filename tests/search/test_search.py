@@ -106,10 +106,12 @@ def test_the_pairings_that_are_measured_precisely_are_the_fastest_for_their_flop
         assert any(each.flops >= row.flops and each.latency.median <= row.latency.median for each in final)
 
 
-def test_the_same_search_again_shows_the_same_answer_and_measures_nothing(finished):
+def test_the_same_search_again_shows_the_same_answer_and_measures_nothing(finished, capsys):
     place, result = finished
     runs = select(place, "SELECT count(*) FROM run")
-    assert str(search(place, max_latency="1s", max_parameters="5M")) == str(result)
+    capsys.readouterr()
+    assert str(search(place, minutes=9, max_latency="1s", max_parameters="5M")) == str(result)
+    assert "is finished, and its answer is shown" in " ".join(capsys.readouterr().err.split())
     assert select(place, "SELECT count(*) FROM run") == runs
 
 
@@ -263,9 +265,26 @@ def test_an_empty_folder_of_data_is_an_error(place, tmp_path):
 def test_a_device_without_a_calibration_is_an_error(place):
     with closing(sqlite3.connect(place / "zoo.sqlite")) as database, database:
         database.execute("UPDATE run SET name = 'another'")
-    with pytest.raises(zoo.errors.StoreError, match=r"has no calibration of .*Run `zoo calibrate`"):
+    with pytest.raises(
+        zoo.errors.StoreError, match=r"has no calibration of .*Run `zoo calibrate --device cpu --store .*zoo.sqlite`"
+    ):
         search(place)
     assert not (place / "search").exists()
+
+
+def test_a_store_that_does_not_exist_is_an_error_that_names_the_command_to_create_it(tmp_path):
+    with pytest.raises(zoo.errors.StoreError, match=r"`zoo calibrate --device cpu --store .*creates it, with a calibration"):
+        search(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_if_the_best_trained_pairing_misses_a_limit_it_is_saved_and_the_answer_says_so(place, images, monkeypatch):
+    monkeypatch.setattr(search_module, "filter_rows", lambda rows, limits: [])  # as if the precise times exceeded the limit
+    result = search(place, data=images, weights="random", steps=3, max_latency="2s", encoders=ENCODERS[1:2], **NO_LIMITS)
+    assert result.best is None
+    assert zoo.load(result.model).pairing.encoder == ENCODERS[1]
+    assert "None of the precisely measured pairings meets all limits" in str(result)
+    assert "trained, but misses a limit" in str(result)
 
 
 def test_a_folder_of_another_search_or_of_other_files_is_refused(finished, tmp_path):
@@ -289,10 +308,13 @@ def test_the_command_prints_the_answer(finished, command_line):
     options += ["--decoders", "unet-basic", "--decoders", "unet-bilinear"]
     options += ["--output", place / "search", "--store", place / "zoo.sqlite"]
     status, out, err = command_line("search", *options)
-    assert (status, err) == (0, "")
+    assert status == 0
+    assert "is finished, and its answer is shown" in " ".join(err.split())
     assert result.best.code in out
     status, out, _ = command_line("search", *options, "--format", "json")
     facts = json.loads(out)
     assert facts["considered"]["total"] == 6
     assert [pick["pairing"] for pick in facts["pairings"]] == [row.name for row in result.rows]
     assert "most FLOPs" in facts["pairings"][0]["remark"]
+    assert facts["pairings"][0]["score"] == result.best.flops
+    assert (facts["model"], facts["folder"]) == (None, str(place / "search"))

@@ -51,7 +51,18 @@ class _Command(TyperCommand):
 
 PANELS = {
     "Pair": ("list", "show", "explain", "negotiate", "matrix"),
-    "Measure": ("bench", "table", "compare", "recommend", "calibrate", "estimate", "report", "runs", "export-results"),
+    "Measure": (
+        "bench",
+        "table",
+        "compare",
+        "recommend",
+        "search",
+        "calibrate",
+        "estimate",
+        "report",
+        "runs",
+        "export-results",
+    ),
     "Train": ("train", "data"),
     "Use": ("predict", "export"),
     "Extend": ("new", "plugins", "schema"),

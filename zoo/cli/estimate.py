@@ -22,6 +22,7 @@ def estimate(
     size: Annotated[str, typer.Option(metavar="HxW", help="Image size; 256 for a square.")] = "256",
     batch: Annotated[int, typer.Option(min=1, help="The number of images per call.")] = 1,
     classes: Annotated[int, typer.Option(min=1, help="The number of classes.")] = 1,
+    in_channels: Annotated[int, typer.Option(min=1, help="The number of channels of the images.")] = 3,
     device: Annotated[str, typer.Option(help="A device that `zoo calibrate` has measured.")] = "auto",
     store: StoreOption = DEFAULT_STORE,
     plugin: PluginOption = None,
@@ -31,4 +32,15 @@ def estimate(
 
     load_plugins(plugin)
     sides = read_size(size, "--size")
-    answer(zoo.estimate_cost(encoder, decoder, size=sides, batch=batch, classes=classes, device=device, store=store))
+    answer(
+        zoo.estimate_cost(
+            encoder,
+            decoder,
+            size=sides,
+            batch=batch,
+            device=device,
+            store=store,
+            classes=classes,
+            in_channels=in_channels,
+        )
+    )

@@ -65,6 +65,10 @@ def recommend(
     """
     if (encoders or decoders) and not estimated:
         raise OptionError("--encoders and --decoders select the pairings to estimate. Add --estimated, or leave them out.")
+    if estimated and format == "csv":
+        raise OptionError(
+            "--estimated: a CSV file contains measured pairings only. Use --format json, or leave out --estimated."
+        )
     from zoo.benchmark.analysis.recommend import LIMITS
     from zoo.benchmark.analysis.recommend import recommend as recommend_pairings
     from zoo.benchmark.analysis.recommend_document import document

@@ -41,6 +41,9 @@ def search(
     classes: Annotated[
         int | None, typer.Option(min=1, help="The number of classes.", show_default="the data's, else 1")
     ] = None,
+    in_channels: Annotated[
+        int | None, typer.Option(min=1, help="The number of channels of the images.", show_default="the data's, else 3")
+    ] = None,
     max_latency: Annotated[str | None, typer.Option(metavar="20ms", help="Maximum time per call.", show_default=False)] = None,
     max_memory: Annotated[str | None, typer.Option(metavar="500MiB", help="Maximum peak memory.", show_default=False)] = None,
     max_parameters: Annotated[str | None, typer.Option(metavar="30M", help="Maximum parameters.", show_default=False)] = None,
@@ -102,6 +105,7 @@ def search(
             size=None if size is None else read_size(size, "--size"),
             batch=batch,
             classes=classes,
+            in_channels=in_channels,
             license=license,
             weights=weights,
             prior=prior,

@@ -149,8 +149,9 @@ class EncoderSpec:
         license: the license of the code, as an SPDX id (`LicenseRef-...` for a license that SPDX does not list).
         weights_license: the license of all weights, or a torch-free function that returns the license for one of `weights` or
             `tags`; "" if it is not known.
-        local_weights: a torch-free function that returns whether the weights with one of the names in `weights` are on this
-            machine, so that using them downloads nothing; None if the plugin cannot tell. `zoo search` uses such weights.
+        local_weights: a torch-free function that returns whether the weights with one of the names in `weights` or `tags` are
+            on this machine, so that using them downloads nothing; None if the plugin cannot tell. `zoo search` uses such
+            weights.
     """
 
     name: str
@@ -225,9 +226,15 @@ class EncoderSpec:
 
     def with_tag(self, tag: str) -> EncoderSpec:
         """Return the spec of this encoder with the weights of a tag."""
-        license = self.license_of_weights(tag)
-        constants = {**self.constants, "tag": tag}
-        return replace(self, name=f"{self.name}.{tag}", constants=constants, tags=(), weights_license=license)
+        is_local = self.local_weights
+        return replace(
+            self,
+            name=f"{self.name}.{tag}",
+            constants={**self.constants, "tag": tag},
+            tags=(),
+            weights_license=self.license_of_weights(tag),
+            local_weights=None if is_local is None else lambda _: is_local(tag),
+        )
 
     def license_of_weights(self, weights: str | None) -> str:
         """Return the license of the weights with this name or tag; "" for random weights, a file or an unknown license."""

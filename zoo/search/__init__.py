@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import closing
 from os import PathLike
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Literal, Unpack
 from zoo.api import find_pairing
 from zoo.common.choices import DEFAULT_STORE
 from zoo.common.signatures import show_options_of
-from zoo.errors import OptionError
+from zoo.errors import OptionError, StoreError
 from zoo.pairing.pairing import Pairing
 from zoo.pairing.pairing_fields import PairingOptions
 
 if TYPE_CHECKING:
+    from zoo.benchmark.store.store import Store
     from zoo.search.calibration import Calibration
     from zoo.search.estimate import CostEstimate
     from zoo.search.result import SearchResult
@@ -78,7 +80,6 @@ def estimate_cost(
         >>> zoo.calibrate()
         >>> print(zoo.estimate_cost("timm:convnext_tiny", "unet-basic", size=512))
     """
-    from zoo.benchmark.store.store import Store
     from zoo.search.calibration import find_calibration
     from zoo.search.estimate import estimate
 
@@ -88,7 +89,7 @@ def estimate_cost(
     sides = (size, size) if isinstance(size, int) else size
     if not all(type(each) is int and each >= 1 for each in (*sides, batch)) or len(sides) != 2:
         raise OptionError(f"estimate_cost: size and batch must be whole numbers of at least 1; found {size!r} and {batch!r}.")
-    with closing(Store(Path(store), must_exist=True)) as opened:
+    with closing(_open_calibrated(store, device)) as opened:
         calibration = find_calibration(opened, device=device)
     return estimate(pairing, calibration, height=sides[0], width=sides[1], batch=batch)
 
@@ -171,7 +172,6 @@ def search_pairings(
     from zoo.benchmark.running.progress import ConsoleWatcher
     from zoo.benchmark.running.ray.connect import ray_executor
     from zoo.benchmark.running.training_pass import load_data
-    from zoo.benchmark.store.store import Store
     from zoo.common.configuration import checked
     from zoo.common.format_names import format_names
     from zoo.data.data_config import locate_data
@@ -221,8 +221,25 @@ def search_pairings(
         device=device,
         plugins=tuple(str(Path(plugin).absolute()) for plugin in plugins),
     )
-    with ConsoleWatcher() as watcher, closing(Store(Path(store), must_exist=True)) as opened:
+    with ConsoleWatcher() as watcher, closing(_open_calibrated(store, device)) as opened:
         if unknown:
             watcher.say(f"--prior: these ids are not used, since each names no encoder or several: {format_names(unknown)}.")
         make_executor = LocalProcesses if ray is None else ray_executor(ray, watcher.say)
         return search(request, opened, watcher, None if output is None else Path(output), make_executor, data=digest)
+
+
+def _open_calibrated(store: str | PathLike[str], device: str) -> Store:
+    """Open a store that must exist, since it contains the calibration of a device.
+
+    Raises:
+        StoreError: it does not exist, or cannot be opened.
+    """
+    from zoo.benchmark.store.store import Store
+    from zoo.search.calibration import calibrate_command
+
+    path = Path(store)
+    if not os.path.lexists(path):
+        raise StoreError(
+            f"There is no results store {path}. `{calibrate_command(path, device)}` creates it, with a calibration."
+        )
+    return Store(path, must_exist=True)

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
+from zoo.benchmark.measuring.failures import format_error
 from zoo.benchmark.operation import total_flops
 from zoo.benchmark.running.progress import Watcher
-from zoo.errors import NegotiationError, ZooError
+from zoo.errors import NegotiationError, PluginError, ZooError
 from zoo.pairing.pairing import Pairing
 from zoo.registry.licenses import licenses_of
 from zoo.registry.registry import Entry, default_registry
@@ -21,7 +22,8 @@ from zoo.registry.specs import DecoderSpec, EncoderSpec
 from zoo.search.calibration import family_of
 from zoo.search.cost_model import CostModel, Interval, Prediction
 from zoo.search.count_missing import count_missing
-from zoo.search.counting import PairingCounter, PairingParts, Part, peak_bytes
+from zoo.search.counting import PairingCounter, PairingParts
+from zoo.search.part import Part, peak_bytes
 from zoo.search.ranking import spread
 from zoo.search.request import SearchRequest, find_entries, is_allowed
 
@@ -70,12 +72,14 @@ class Considered:
         candidates: those that may meet the limits.
         dropped: a mapping from each reason to the number of pairings that were dropped for it.
         nearest: for each limit that dropped pairings, the smallest value among all pairings that were counted, and its pairing.
+        uncountable: the first pairing that cannot be counted, with the error; "" if there is none.
     """
 
     total: int
     candidates: tuple[Candidate, ...]
     dropped: Mapping[str, int]
     nearest: Mapping[str, tuple[float, Pairing]]
+    uncountable: str
 
     @property
     def uncounted(self) -> int:
@@ -108,7 +112,7 @@ def _order_encoders(ids: Sequence[str], request: SearchRequest) -> list[Entry[En
     entries = [default_registry().encoder(id) for id in ids]
     random.Random(SEED).shuffle(entries)
     if request.prior:
-        entries.sort(key=lambda entry: -request.prior.get(entry.id, -math.inf))
+        entries.sort(key=lambda entry: -request.score(entry.id, 0.0))
     else:
         entries = spread(entries, lambda entry: family_of(entry.id))
     return sorted(entries, key=lambda entry: (entry.find_local_weights() is None, not entry.spec.weights))
@@ -138,9 +142,9 @@ class CandidateFinder:
     """Finds the pairings that may meet the limits of a search.
 
     Every pairing is counted and estimated. If the encoder alone exceeds a limit, what follows it is not counted. The order
-    matters if the time does not suffice: first come the encoders whose pretrained weights are on this machine, then those that
-    have pretrained weights at all, and then the others. Within each of these, they are in the order of their prior scores or,
-    without a prior, few of each family at a time.
+    matters if the time does not suffice: an encoder is first counted for the maps that most decoders take. First come the
+    encoders whose pretrained weights are on this machine, then those that have pretrained weights at all, and then the others.
+    Within each of these, they are in the order of their prior scores or, without a prior, few of each family at a time.
 
     Args:
         request: what the search looks for.
@@ -160,6 +164,7 @@ class CandidateFinder:
         self._costs: dict[str, _PartCost] = {}
         self._dropped = Counter[str]()
         self._nearest: dict[str, tuple[float, Pairing]] = {}
+        self._uncountable = ""
         encoders = _order_encoders(find_entries("encoder", request.encoders), request)
         decoders = [default_registry().decoder(id) for id in find_entries("decoder", request.decoders)]
         self._total = len(encoders) * len(decoders)
@@ -177,7 +182,7 @@ class CandidateFinder:
         Args:
             deadline: the time (`time.monotonic`) after which nothing further is counted.
         """
-        self._dropped, self._nearest = Counter(self._dropped_unopened), {}
+        self._dropped, self._nearest, self._uncountable = Counter(self._dropped_unopened), {}, ""
         plugins = self._request.plugins
         middle = time.monotonic() + ENCODERS_SHARE * (deadline - time.monotonic())
         count_missing(self._pairs, "encoder", self._counter, self._watcher, deadline=middle, plugins=plugins)
@@ -189,6 +194,7 @@ class CandidateFinder:
             candidates=tuple(candidates),
             dropped=dict(self._dropped),
             nearest=self._nearest,
+            uncountable=self._uncountable,
         )
 
     def _open(self, encoder: Entry[EncoderSpec], decoder: Entry[DecoderSpec], weights: Weights) -> PairingParts | None:
@@ -199,7 +205,7 @@ class CandidateFinder:
             reason = weights.reason
         elif not is_allowed(licenses, request.license, has_weights=weights.name is not None):
             reason = f"their licenses are not {request.license}"
-        elif request.prior and encoder.id not in request.prior:
+        elif request.prior and request.prior_of(encoder.id) is None:
             reason = "their encoders have no prior score"
         else:
             pairing = Pairing(
@@ -216,7 +222,7 @@ class CandidateFinder:
 
     def _may_fit(self, pair: PairingParts) -> bool:
         """Return whether the encoder alone meets the limits. Otherwise, the pair is dropped."""
-        if reason := self._find_problem(pair.encoder_key):
+        if reason := self._find_problem(pair, pair.encoder_key):
             self._dropped[reason] += 1
             return False
         return not self._is_exceeding(pair.pairing, _Sum([self._cost(pair.encoder)], self._model))
@@ -224,7 +230,7 @@ class CandidateFinder:
     def _finish(self, pair: PairingParts) -> Candidate | None:
         """Return the candidate if the whole pairing may meet the limits. Otherwise, the pair is dropped."""
         request = self._request
-        if reason := self._find_problem(pair.rest_key):
+        if reason := self._find_problem(pair, pair.rest_key):
             self._dropped[reason] += 1
             return None
         costs = _Sum([self._cost(pair.encoder), self._cost(pair.rest)], self._model)
@@ -242,11 +248,16 @@ class CandidateFinder:
             score=request.score(pair.pairing.encoder, costs.flops // request.batch),
         )
 
-    def _find_problem(self, key: str) -> str:
+    def _find_problem(self, pair: PairingParts, key: str) -> str:
         """Return why the count of a part is missing; "" if it is there."""
         if not self._counter.is_counted(key):
             return NO_TIME
-        return "" if self._counter.is_known(key) else "they cannot be counted on the meta device"
+        if error := self._counter.error_of(key):
+            text = str(error) if isinstance(error, PluginError) else format_error(error)
+            first_line = text.partition("\n")[0]
+            self._uncountable = self._uncountable or f"{pair.pairing}: {first_line}"
+            return "they cannot be counted on the meta device"
+        return ""
 
     def _cost(self, part: Part) -> _PartCost:
         """Return the cost of a part. Each part is estimated once."""

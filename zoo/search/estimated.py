@@ -37,6 +37,7 @@ class EstimatedChoice:
         picks: the pairings that may meet the limits, and that no other estimated pairing beats in latency, memory and
             parameters; the fastest first.
         considered: the estimated pairings, and why others were dropped; None if nothing could be estimated.
+        unchecked: the limits that no estimate can check.
         reason: why nothing could be estimated; "" otherwise.
         run: the number of the calibration's run.
     """
@@ -44,6 +45,7 @@ class EstimatedChoice:
     block: tuple[Any, ...]
     picks: tuple[Candidate, ...] = ()
     considered: Considered | None = None
+    unchecked: tuple[str, ...] = ()
     reason: str = ""
     run: int | None = None
 
@@ -116,6 +118,7 @@ def _estimate(
         block=choice.block,
         picks=tuple(others[index] for index in front),
         considered=replace(considered, candidates=tuple(others)),
+        unchecked=tuple(str(limit) for limit in recommendation.limits if limit.option in NOT_ESTIMATED),
         run=calibration.run.id,
     )
 
@@ -146,6 +149,11 @@ def _parts(choice: EstimatedChoice) -> Iterator[Grid | Line]:
     )
     if len(choice.picks) > SHOWN:
         yield Line(text=f"{len(choice.picks) - SHOWN} slower ones are not shown; --format json has all.", kind="item")
+    dropped = sorted(choice.considered.dropped.items(), key=lambda each: -each[1])
+    if dropped:
+        yield Line(text=f"Dropped: {'; '.join(f'{number:,} because {reason}' for reason, number in dropped)}.", kind="item")
+    if choice.unchecked:
+        yield Line(text=f"{' and '.join(choice.unchecked)} cannot be estimated, and is not checked here.", kind="item")
     yield Line(
         text="These are the pairings that no other estimated one beats in latency, live tensors and parameters (calibration: "
         f"run {choice.run}). Estimates are not ranked with measurements: measure them with `zoo search` or `zoo bench`.",
@@ -170,6 +178,8 @@ def _plain(choice: EstimatedChoice) -> dict[str, Any]:
         "reason": choice.reason,
         "calibration": choice.run,
         "total": choice.considered.total if choice.considered else 0,
+        "dropped": dict(choice.considered.dropped) if choice.considered else {},
+        "unchecked_limits": list(choice.unchecked),
         "may_meet_the_limits": len(choice.considered.candidates) if choice.considered else 0,
         "picks": [
             {

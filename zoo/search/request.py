@@ -107,9 +107,22 @@ class SearchRequest:
             options["--min-throughput"] = lambda each: self.batch / value_of(each) if value_of(each) > 0 else math.inf
         return min((options[each.option](each) for each in self.limits if each.option in options), default=math.inf)
 
+    def prior_of(self, encoder: str) -> float | None:
+        """Return the prior score of an encoder's id, or of the id without a tag of pretrained weights; None if it has none."""
+        if encoder in self.prior:
+            return self.prior[encoder]
+        architecture = _architecture(encoder) if self.prior else None
+        return None if architecture is None else self.prior.get(architecture)
+
     def score(self, encoder: str, flops: float) -> float:
-        """Return what ranks a pairing before it is trained: the prior score of its encoder or, without a prior, the FLOPs."""
-        return self.prior[encoder] if self.prior else flops
+        """Return what ranks a pairing before it is trained: the prior score of its encoder or, without a prior, the FLOPs.
+
+        With a prior, encoders without a score come last.
+        """
+        if not self.prior:
+            return flops
+        score = self.prior_of(encoder)
+        return -math.inf if score is None else score
 
     @property
     def score_name(self) -> str:
@@ -217,7 +230,7 @@ def read_prior(path: Path) -> tuple[dict[str, float], list[str]]:
         if not any(cells):
             continue
         score = _number(cells[1]) if len(cells) == 2 else None
-        if score is None and number == 1 and len(cells) == 2:
+        if score is None and number == 1 and len(cells) == 2 and _architecture(cells[0]) is None:
             continue  # the names of the columns
         if score is None:
             raise OptionError(

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from zoo.benchmark.analysis.recommend import find_exclusions
+from zoo.benchmark.analysis.recommend_document import describe_exclusions
 from zoo.benchmark.table import document as table_document
 from zoo.benchmark.table.columns import column_named
 from zoo.benchmark.table.rows import Row
@@ -36,9 +38,10 @@ class SearchResult:
         measured: the number of pairings that were measured.
         trained: for each stage with training, the number of steps after which it stopped, and the number of candidates that it
             trained; empty without data.
+        unmeasured: the candidates that could not be measured, with their errors.
         failures: the candidates that could not be trained, with their errors.
         untrained: the number of measured candidates that were not trained for lack of time.
-        model: the folder of the best trained model, for `zoo.load`; None without data.
+        model: the folder of the best trained model (`saved`), for `zoo.load`; None if no model is saved on this machine.
         folder: the folder of the search.
     """
 
@@ -49,6 +52,7 @@ class SearchResult:
     considered: Mapping[str, Any]
     measured: int
     trained: tuple[tuple[int, int], ...]
+    unmeasured: tuple[str, ...]
     failures: tuple[str, ...]
     untrained: int
     model: Path | None
@@ -58,6 +62,12 @@ class SearchResult:
     def best(self) -> Row | None:
         """The row of the best pairing; None if no pairing meets all limits."""
         return self.rows[0] if self.rows else None
+
+    @property
+    def saved(self) -> Row | None:
+        """The row of the best trained pairing: the best one that meets all limits or, if none does, the best of all."""
+        trained = rank(self.table.rows, self.validation)
+        return next((row for row in self.rows if row.key in self.validation), trained[0] if trained else None)
 
     def __str__(self) -> str:
         return str(document(self))
@@ -85,7 +95,7 @@ def _parts(result: SearchResult) -> Iterator[Grid | Line]:
         grid_rows = tuple(
             GridRow(
                 cells=(str(rank), row.name, *(column.cell(row) for column in columns[:-1]))
-                + ((_score(result, row),) if request.prior or request.quality else ())
+                + ((_format_score(result, row),) if request.prior or request.quality else ())
                 + (columns[-1].cell(row), _remark(result, row))
             )
             for rank, row in enumerate(result.rows, 1)
@@ -104,17 +114,27 @@ def _parts(result: SearchResult) -> Iterator[Grid | Line]:
         )
     else:
         yield Line(text="None of the precisely measured pairings meets all limits.", style="bold red")
+        measured = [row for row in result.table.rows if row.latency and row.failure is None]
+        exclusions = find_exclusions(measured, request.limits, has_fitting=False)
+        yield from (Line(text=text, kind="item") for text in describe_exclusions(exclusions, len(measured)))
     if result.best:
         yield Line(text=result.best.code, kind="code", style="cyan")
-        if result.model and result.model.exists():
-            yield Line(text=f"zoo.load({str(result.model)!r})  # trained", kind="code", style="cyan")
+    if result.model and result.saved:
+        remark = "trained" if result.best else f"{result.saved.name}: trained, but misses a limit"
+        yield Line(text=f"zoo.load({str(result.model)!r})  # {remark}", kind="code", style="cyan")
     yield from (Line(text=text, kind="item") for text in _notes(result))
 
 
-def _score(result: SearchResult, row: Row) -> str:
+def _score(result: SearchResult, row: Row) -> float | None:
+    """Return what the rows are ranked by: the mIoU on the validation images, the prior score or the FLOPs."""
     if result.request.quality:
-        return f"{result.validation[row.key]:.3f}" if row.key in result.validation else "-"
-    return f"{result.request.prior.get(row.encoder, float('nan')):g}"
+        return result.validation.get(row.key)
+    return result.request.score(row.encoder, row.flops or 0)
+
+
+def _format_score(result: SearchResult, row: Row) -> str:
+    score = _score(result, row)
+    return "-" if score is None else f"{score:.3f}" if result.request.quality else f"{score:g}"
 
 
 def _remark(result: SearchResult, row: Row) -> str:
@@ -123,20 +143,22 @@ def _remark(result: SearchResult, row: Row) -> str:
     fastest = min(result.rows, key=lambda each: each.latency.median if each.latency else 0.0)
     if row is result.best:
         remarks.append(f"best {result.request.score_name}" if result.request.quality or result.request.prior else "most FLOPs")
-    elif (
-        result.request.quality
-        and result.best
-        and row.quality
-        and result.best.quality
-        and (difference := row.quality.difference(result.best.quality))
-        and difference.is_tie
-    ):
+    elif result.best and _is_tied(result, row, result.best):
         remarks.append("ties with the best")
     if row is fastest:
         remarks.append("fastest")
     elif row.latency and fastest.latency and row.latency.low <= fastest.latency.high:
         remarks.append("ties with the fastest")
     return ", ".join(remarks) or "-"
+
+
+def _is_tied(result: SearchResult, row: Row, best: Row) -> bool:
+    """Return whether another measurement might rank a row before the best one."""
+    if result.request.quality:
+        difference = row.quality.difference(best.quality) if row.quality and best.quality else None
+        return difference is not None and difference.is_tie
+    is_equal = _score(result, row) == _score(result, best)
+    return bool(is_equal and row.latency and best.latency and row.latency.low <= best.latency.high)
 
 
 def _notes(result: SearchResult) -> Iterator[str]:
@@ -152,6 +174,8 @@ def _notes(result: SearchResult) -> Iterator[str]:
     yield f"{text}; {sum(count for _, count in dropped):,} were dropped{':' if dropped else '.'}" + (
         f" {'; '.join(f'{count:,} because {reason}' for reason, count in dropped)}." if dropped else ""
     )
+    if considered.get("uncountable"):
+        yield f"The first that cannot be counted: {considered['uncountable']}."
     if uncounted:
         yield (
             f"There was no time to count the other {uncounted:,}. The next search goes on with them: name another --output and "
@@ -161,6 +185,12 @@ def _notes(result: SearchResult) -> Iterator[str]:
         f"Measured roughly: {result.measured}; of these, precisely: {len(result.table.rows)}. The table shows those of the "
         "latter that meet all limits."
     )
+    if result.unmeasured:
+        count = format_count(len(result.unmeasured), "candidate")
+        yield f"{count} could not be measured. The first: {result.unmeasured[0]}."
+    devices = sorted({each.device_name for each in result.table.rows})
+    if len(devices) > 1:
+        yield f"The rows were measured on different devices ({', '.join(devices)}), so their times cannot be compared."
     if considered.get("promising"):
         yield (
             f"There was no time to measure {considered['promising']:,} more that may be faster than the shown ones. To measure "
@@ -174,7 +204,10 @@ def _notes(result: SearchResult) -> Iterator[str]:
         rungs = ", ".join(f"{count} for {steps:,} steps" for steps, count in result.trained)
         yield f"Trained: {rungs}. After each number of steps, the best third went on, by the mIoU on the validation images."
         if result.untrained:
-            yield f"There was no time to train {result.untrained} further candidates. To train more, set more --minutes."
+            yield (
+                f"There was no time to train {result.untrained} further candidates. To train more, set more --minutes and "
+                "another --output."
+            )
         if result.failures:
             yield f"{format_count(len(result.failures), 'candidate')} could not be trained. The first: {result.failures[0]}."
         yield from (f"{note}." for note in table_document.quality_notes(result.table))
@@ -203,7 +236,10 @@ def _facts(result: SearchResult) -> dict[str, Any]:
         "trained": [{"steps": steps, "candidates": count} for steps, count in result.trained],
         "failures": list(result.failures),
         "untrained": result.untrained,
+        "unmeasured": list(result.unmeasured),
         "model": None if result.model is None else str(result.model),
+        "folder": str(result.folder),
+        "store": str(result.table.store),
         "pairings": _records(result),
     }
 

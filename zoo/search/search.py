@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from zoo.benchmark.analysis.conditions import filter_rows
-from zoo.benchmark.analysis.facts import FACTS
-from zoo.benchmark.analysis.recommend import LIMITS
 from zoo.benchmark.running.environment import describe_environment
+from zoo.benchmark.running.kept_executor import KeptExecutor
 from zoo.benchmark.running.progress import Watcher
 from zoo.benchmark.running.sweep import ExecutorFactory
 from zoo.benchmark.store.store import Store
@@ -21,9 +20,10 @@ from zoo.common.json_cache import JsonCache
 from zoo.common.json_files import as_json
 from zoo.common.regular_files import sha256_of
 from zoo.errors import OptionError
-from zoo.search.calibration import find_calibration
-from zoo.search.candidates import CandidateFinder, Considered
+from zoo.search.calibration import Calibration, find_calibration
+from zoo.search.candidates import CandidateFinder
 from zoo.search.counting import PairingCounter, default_cache
+from zoo.search.explanations import explain_nothing
 from zoo.search.request import SearchRequest, find_entries
 from zoo.search.result import SearchResult, rank
 from zoo.search.search_folder import SearchFolder
@@ -79,29 +79,15 @@ def search(
         "environment": environment,
     }
     folder = SearchFolder(output or store.path.parent / f"search-{digest(as_json(identity))[:8]}", identity)
-    runner = StageRunner(request, store, watcher, folder, make_executor)
-    searcher = Searcher(request, store, folder, runner)
-    if not folder.state.is_finished:
-        runner.resume()
-        if searcher.final() is None:
-            with closing(JsonCache(default_cache(), watcher.say)) as counts:
-                finder = CandidateFinder(request, calibration.model, PairingCounter(counts), watcher)
-                for share in COUNTING_SHARES:
-                    considered = finder.find(runner.deadline(share))
-                    if not considered.candidates and not folder.state.stages:
-                        if considered.uncounted and share != COUNTING_SHARES[-1]:
-                            continue
-                        folder.discard()
-                        raise OptionError(_explain_nothing(considered))
-                    folder.state.considered |= {
-                        "total": considered.total,
-                        "candidates": len(considered.candidates),
-                        "dropped": considered.dropped,
-                    }
-                    searcher.measure(considered.candidates)
-                    if request.quality or not considered.uncounted:
-                        break
-            searcher.finish(considered.candidates)
+    with KeptExecutor(make_executor) as kept:
+        runner = StageRunner(request, store, watcher, folder, kept)
+        searcher = Searcher(request, store, folder, runner)
+        if folder.state.is_finished:
+            watcher.say(
+                f"The search in {folder.path} is finished, and its answer is shown. To search again, name another --output."
+            )
+        else:
+            _run_stages(request, calibration, watcher, folder, runner, searcher)
     table = searcher.final()
     assert table is not None
     result = _result(request, store, folder, searcher, table)
@@ -111,18 +97,40 @@ def search(
         folder.state.is_finished = True
         folder.save()
     shutil.rmtree(folder.training, ignore_errors=True)
-    return result
+    return replace(result, model=folder.model if folder.model.exists() else None)
 
 
-def _explain_nothing(considered: Considered) -> str:
-    """Return why no pairing is a candidate, and which limits the nearest pairings would meet."""
-    dropped = sorted(considered.dropped.items(), key=lambda each: -each[1])
-    reasons = "; ".join(f"{count:,} were dropped because {reason}" for reason, count in dropped)
-    text = f"None of the {considered.total:,} pairings may meet the limits: {reasons}."
-    for limit, (value, pairing) in considered.nearest.items():
-        fact = FACTS[LIMITS[limit][0]]
-        text += f" The nearest to --{limit.replace('_', '-')} is {pairing}, with at least {fact.format(float(f'{value:.3g}'))}."
-    return text
+def _run_stages(
+    request: SearchRequest,
+    calibration: Calibration,
+    watcher: Watcher,
+    folder: SearchFolder,
+    runner: StageRunner,
+    searcher: Searcher,
+) -> None:
+    """Count, measure and train until the last stage is done."""
+    runner.resume()
+    if searcher.final() is not None:
+        return
+    with closing(JsonCache(default_cache(), watcher.say)) as counts:
+        finder = CandidateFinder(request, calibration.model, PairingCounter(counts), watcher)
+        for share in COUNTING_SHARES:
+            considered = finder.find(runner.deadline(share))
+            if not considered.candidates and not folder.state.stages:
+                if considered.uncounted and share != COUNTING_SHARES[-1]:
+                    continue
+                folder.discard()
+                raise OptionError(explain_nothing(considered))
+            folder.state.considered |= {
+                "total": considered.total,
+                "candidates": len(considered.candidates),
+                "dropped": considered.dropped,
+                "uncountable": considered.uncountable,
+            }
+            searcher.measure(considered.candidates)
+            if request.quality or not considered.uncounted:
+                break
+    searcher.finish(considered.candidates)
 
 
 def _result(request: SearchRequest, store: Store, folder: SearchFolder, searcher: Searcher, table: Table) -> SearchResult:
@@ -145,9 +153,12 @@ def _result(request: SearchRequest, store: Store, folder: SearchFolder, searcher
             (stage.config["quality"]["stop_after"], sum(bool(each.validation) for each in of_stage))
             for stage, of_stage in trainings
         ),
+        unmeasured=tuple(
+            f"{row.name}: {row.error}" for row in (*searcher.rough_rows(), *table.rows) if row.failure and row.error
+        ),
         failures=tuple(f"{each.name}: {each.error}" for _, of_stage in trainings for each in of_stage if each.error),
         untrained=sum(not each.validation and not each.error for each in first),
-        model=folder.model if trainings else None,
+        model=None,
         folder=folder.path,
     )
 
@@ -157,13 +168,13 @@ def _save_best(result: SearchResult, folder: SearchFolder, store: Store, watcher
     from zoo.checkpoints.loading import load
     from zoo.checkpoints.saving import save
 
-    if result.best is None or result.best.quality is None:
+    if result.saved is None or result.saved.quality is None:
         return
-    best = next(each for each in read_trainings(store, result.table.runs[0].id) if each.key == result.best.key)
+    best = next(each for each in read_trainings(store, result.table.runs[0].id) if each.key == result.saved.key)
     seed = max(best.validation, key=best.validation.__getitem__)
     checkpoint = folder.training / f"{subject_key(best.pairing)}-{seed}" / "last.ckpt"
     if not checkpoint.exists():
         watcher.say(f"The best model is not saved here, since {checkpoint} is missing. Was it trained on another machine?")
         return
-    test = dict(zip(result.best.quality.seeds, result.best.quality.miou, strict=True))[seed]
+    test = dict(zip(result.saved.quality.seeds, result.saved.quality.miou, strict=True))[seed]
     save(load(checkpoint), folder.model, metrics={"validation mIoU": best.validation[seed], "test mIoU": test, "seed": seed})

@@ -15,6 +15,7 @@ from zoo.errors import ZooError
 from zoo.pairing.pairing import Pairing
 from zoo.registry.registry import default_registry
 from zoo.search.candidates import Candidate, find_weights
+from zoo.search.explanations import explain_no_measurement, explain_rows
 from zoo.search.ranking import Front, closeness, spread
 from zoo.search.request import SearchRequest
 from zoo.search.search_folder import SearchFolder, Stage
@@ -45,6 +46,8 @@ MEASURING_SHARE = 0.75
 """The share of the time after which no further candidates are measured roughly, in a search without data."""
 MEASURING_SHARE_WITH_DATA = 0.15
 """The share of the time that is left after counting in which candidates are measured, in a search with data."""
+FINAL_MEASURING_SHARE = 0.2
+"""The share of the time left before the last training in which its candidates are measured precisely."""
 REDUCTION = 3
 """One of so many candidates is trained further."""
 MOST_TRAINED = 27
@@ -158,10 +161,13 @@ class Searcher:
         if not near:
             raise ZooError(self._explain_failure(candidates))
         chosen = _pick_evenly(sorted(near, key=lambda row: row.latency.median if row.latency else math.inf), FINALISTS)
-        groups = -(-len(chosen) // BenchConfig.model_fields["group_size"].default)
-        seconds = max(1.0, (self._runner.total - self._runner.elapsed) / groups)
         pairings = [Pairing(row.encoder, row.decoder, **self._options) for row in chosen]
-        self._runner.begin("final", pairings, budget=seconds)
+        self._runner.begin("final", pairings, budget=self._seconds_for_a_group(len(pairings), share=1.0))
+
+    def _seconds_for_a_group(self, pairings: int, *, share: float) -> float:
+        """Return how long each group of so many pairings may be measured in a share of the time that is left."""
+        groups: int = -(-pairings // BenchConfig.model_fields["group_size"].default)
+        return max(1.0, share * (self._runner.total - self._runner.elapsed) / groups)
 
     def rough_rows(self) -> list[Row]:
         """Return the rows of all finished stages that measured candidates."""
@@ -175,32 +181,15 @@ class Searcher:
         return self._rough[1]
 
     def _fitting_rows(self) -> list[Row]:
-        """Return the measured rows that meet every limit on a value that is known."""
+        """Return the measured rows that meet every limit."""
         limits = self._request.limits
-        return [
-            row
-            for row in self.rough_rows()
-            if row.latency and all(limit.fact.value(row) is None or limit.meets(row) for limit in limits)
-        ]
+        return [row for row in self.rough_rows() if row.latency and all(limit.meets(row) for limit in limits)]
 
     def _explain_failure(self, candidates: Sequence[Candidate]) -> str:
-        """Return why there is no measured pairing that meets the limits."""
-        rows = self.rough_rows()
-        if not rows:
-            seconds = min((_rough_seconds(candidate) for candidate in candidates), default=math.inf) / LONGEST_SHARE
-            return (
-                f"No candidate could be measured in {self._request.minutes:g} minutes. To measure the fastest of them, set "
-                f"--minutes to at least {math.ceil(seconds / 6) / 10:g}."
-            )
-        failed = [row for row in rows if row.failure]
-        slow = [row for row in rows if row.latency]
-        text = f"None of the {len(rows)} measured pairings meets the limits: {len(failed)} failed, {len(slow)} exceed a limit."
-        nearest = min(slow, key=lambda row: row.latency.median if row.latency else math.inf, default=None)
-        if nearest and nearest.latency:
-            text += f" The fastest is {nearest.name}, with {1e3 * nearest.latency.median:.1f} ms."
-        if failed:
-            text += f" The first failure: {failed[0].name}: {failed[0].error}. `zoo table {failed[0].run}` shows all errors."
-        return text
+        if rows := self.rough_rows():
+            return explain_rows(rows, self._request, self._store)
+        needed = min(map(_rough_seconds, candidates), default=math.inf) / LONGEST_SHARE
+        return explain_no_measurement(len(candidates), needed, self._request)
 
     # Training
 
@@ -232,7 +221,8 @@ class Searcher:
             pairings = self._best_of(rungs[number])
         if not self._runner.last("final"):
             final = quality.model_copy(update={"seeds": SEEDS, "first_seed": self._request.seed, "stop_after": quality.budget})
-            self._runner.begin("final", pairings, quality=final, until=self._runner.total)
+            budget = self._seconds_for_a_group(len(pairings), share=FINAL_MEASURING_SHARE)
+            self._runner.begin("final", pairings, quality=final, until=self._runner.total, budget=budget)
 
     def _choose_for_training(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Return the candidates to train: those closest to the front of time and score, of as many families as possible."""

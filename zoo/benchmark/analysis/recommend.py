@@ -17,7 +17,7 @@ from zoo.common.suggestions import did_you_mean
 from zoo.errors import OptionError
 from zoo.registry.image_sizes import Size, format_size
 
-__all__ = ["LIMITS", "Choice", "Exclusion", "Pick", "Recommendation", "loosen", "parse_limit", "recommend"]
+__all__ = ["LIMITS", "Choice", "Exclusion", "Pick", "Recommendation", "find_exclusions", "loosen", "parse_limit", "recommend"]
 
 LIMITS = {
     "max_latency": ("latency", "<="),
@@ -241,7 +241,6 @@ def _choose(rows: Sequence[Row], limits: Sequence[Condition], maximize: str) -> 
     objectives = _find_objectives(pool)
     winners = {name: _find_winners(pool, name) for name in objectives}
     front = pareto_rows(pool, ",".join(objectives)) if pool else []
-    exclusions = [_find_exclusion(pairings or measured, limit, limits, has_fitting=bool(fitting)) for limit in limits]
     return Choice(
         block=rows[0].block,
         objectives=objectives,
@@ -250,8 +249,20 @@ def _choose(rows: Sequence[Row], limits: Sequence[Condition], maximize: str) -> 
         picks=tuple(Pick(row=row, best_in=_name_merits(row, winners)) for row in _order(front, maximize)),
         lacking=tuple(row for row in pool if any(column_named(name).value(row) is None for name in objectives)),
         failed=sum(row.failure is not None and bool(row.code) for row in rows),
-        exclusions=tuple(sorted(exclusions, key=lambda each: (-each.alone, -each.missed))),
+        exclusions=find_exclusions(pairings or measured, limits, has_fitting=bool(fitting)),
     )
+
+
+def find_exclusions(rows: Sequence[Row], limits: Sequence[Condition], *, has_fitting: bool) -> tuple[Exclusion, ...]:
+    """Return what each limit excludes. The limit whose removal would admit the most rows comes first.
+
+    Args:
+        rows: the measured rows.
+        limits: the limits.
+        has_fitting: whether a row meets every limit.
+    """
+    exclusions = [_find_exclusion(rows, limit, limits, has_fitting=has_fitting) for limit in limits]
+    return tuple(sorted(exclusions, key=lambda each: (-each.alone, -each.missed)))
 
 
 def _find_objectives(rows: Sequence[Row]) -> tuple[str, ...]:

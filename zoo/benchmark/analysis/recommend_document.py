@@ -15,7 +15,7 @@ from zoo.benchmark.table.rows import Row
 from zoo.benchmark.trial import BLOCK_FACTS, format_block, unusual_settings
 from zoo.common.grid import Document, Grid, GridRow, Heading, Line
 
-__all__ = ["document"]
+__all__ = ["describe_exclusions", "document"]
 
 NO_QUALITY = (
     "Quality was not measured in these runs, so this recommendation is about cost alone. The cheapest pairing may segment "
@@ -65,16 +65,20 @@ def _parts(recommendation: Recommendation, choice: Choice) -> Iterator[Grid | Li
     for rank, pick in enumerate(choice.picks, 1):
         kind: Any = "code" if pick.row.code else "item"
         yield Line(text=pick.row.code or REFERENCE, kind=kind, style="cyan", number=rank)
-    yield from (Line(text=_describe(exclusion, choice), kind="item") for exclusion in choice.exclusions)
+    yield from (Line(text=text, kind="item") for text in describe_exclusions(choice.exclusions, choice.measured))
 
 
-def _describe(exclusion: Exclusion, choice: Choice) -> str:
-    """Return how many pairings a limit excludes, which excluded pairing is closest to the limit, and what limit it meets."""
+def describe_exclusions(exclusions: Sequence[Exclusion], measured: int) -> Iterator[str]:
+    """Yield for each limit how many of the measured pairings it excludes, which is closest to it, and what limit that meets."""
+    yield from (_describe(exclusion, measured, is_single=len(exclusions) == 1) for exclusion in exclusions)
+
+
+def _describe(exclusion: Exclusion, measured: int, *, is_single: bool) -> str:
     if not exclusion.missed:
         return f"{exclusion.limit} excludes none."
-    alone = f", {exclusion.alone} of them by itself" if len(choice.exclusions) > 1 else ""
+    alone = f", {exclusion.alone} of them by itself" if not is_single else ""
     unknown = f" ({exclusion.unknown} without a value)" if exclusion.unknown else ""
-    sentence = f"{exclusion.limit} excludes {exclusion.missed} of {choice.measured}{alone}{unknown}."
+    sentence = f"{exclusion.limit} excludes {exclusion.missed} of {measured}{alone}{unknown}."
     if exclusion.nearest is None:
         return sentence
     looser, name = loosen(exclusion.limit, exclusion.nearest), _name(exclusion.nearest)
