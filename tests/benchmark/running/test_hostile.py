@@ -122,7 +122,7 @@ def run(tmp_path):
         shared = {"name": "hostile", "plugins": ["plugin.py"], "encoders": ["tiny"], "decoders": list(decoders)}
         shared |= {"modes": ["inference"], "size": [32], "device": "cpu", "rounds": ROUNDS, "warmup": 1}
         path = tmp_path / "run.yaml"
-        path.write_text(yaml.safe_dump(shared | {"step_limit": 4.0, "memory_limit": 2.0} | facts), encoding="utf-8")
+        path.write_text(yaml.safe_dump(shared | {"step_limit": 8.0, "memory_limit": 2.0} | facts), encoding="utf-8")
         with closing(Store(tmp_path / "store.sqlite")) as store, ConsoleWatcher() as watcher:
             run = run_sweep(load_config(path), store, watcher, processes_without_rates)
             return {row.decoder: row for row in table_of(store, run.id).rows}
@@ -151,7 +151,7 @@ def test_whatever_a_decoder_does_is_its_row_and_the_others_are_measured(run):
     assert [rows[name].rounds for name in ("sound", "unet-basic")] == [ROUNDS, ROUNDS]
     assert rows["raises"].error == "ValueError: no way forward"
     assert all(part in rows["eats"].error for part in ("OutOfMemoryError", "2.0 GiB", "memory_limit"))
-    assert all(part in rows["sleeps"].error for part in ("HangError", "after 4 s", "step_limit"))
+    assert all(part in rows["sleeps"].error for part in ("HangError", "after 8 s", "step_limit"))
     assert "SIGSEGV" in rows["crashes"].error
     assert "status 7" in rows["leaves"].error
     assert "status 0" in rows["leaves-quietly"].error
