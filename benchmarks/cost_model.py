@@ -37,11 +37,12 @@ from zoo.benchmark.running.sweep import open_session
 from zoo.benchmark.running.trial_passes import compute_costs
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.table.table import table_of
+from zoo.common.choices import CALIBRATION
 from zoo.common.json_cache import JsonCache
 from zoo.pairing.pairing import Pairing
 from zoo.search.calibration import Calibration, Setting, calibrate, family_of, find_calibration, sample_pairings
-from zoo.search.count_missing import count_missing
-from zoo.search.counting import PairingCounter, default_cache
+from zoo.search.counting.counter import PairingCounter, default_cache
+from zoo.search.counting.missing import count_missing
 
 SETTINGS = ((256, 1, 40e9), (512, 1, 80e9), (256, 8, 100e9), (512, 8, 200e9))
 """Image sizes, batch sizes, and the most FLOPs of a call on the CPU, which limit how long the check takes."""
@@ -84,7 +85,7 @@ def main() -> None:
     parser.add_argument("--read", action="store_true", help="Measure nothing: read the latest results in the store.")
     asked = parser.parse_args()
     with ConsoleWatcher() as watcher, closing(Store(asked.store)) as store:
-        has_calibration = any(run.name == "zoo calibrate" and run.finished for run in store.runs())
+        has_calibration = any(run.name == CALIBRATION and run.finished for run in store.runs())
         find = find_calibration if has_calibration else partial(calibrate, watcher=watcher)
         calibration = find(store, device=asked.device)
         trials = [stored.trial.subject for stored in store.trials(calibration.run.id) if stored.operation_times]

@@ -16,7 +16,7 @@ from zoo.benchmark.trial import make_trials
 from zoo.common.choices import CALIBRATION
 from zoo.search import calibration, cost_model
 from zoo.search.calibration import Setting
-from zoo.search.counting import PairingCounter
+from zoo.search.counting.counter import PairingCounter
 
 ENCODERS = [
     "resnet18",

@@ -12,10 +12,10 @@ import zoo
 from zoo.benchmark.store.store import Store
 from zoo.common.json_cache import JsonCache
 from zoo.registry.plugin_files import load_plugin_file
-from zoo.search import count_missing
 from zoo.search.calibration import find_calibration
 from zoo.search.candidates import CandidateFinder
-from zoo.search.counting import PairingCounter
+from zoo.search.counting import missing
+from zoo.search.counting.counter import PairingCounter
 from zoo.search.request import SearchRequest, parse_limits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -139,7 +139,7 @@ def test_after_the_deadline_nothing_is_counted_but_kept_counts_are_used(find, tm
 @pytest.mark.slow
 def test_many_counts_are_done_in_processes_of_their_own_and_are_the_same(find, tmp_path, monkeypatch):
     alone = find()
-    monkeypatch.setattr(count_missing, "MANY", 1)
+    monkeypatch.setattr(missing, "MANY", 1)
     with closing(JsonCache(tmp_path / "counts.sqlite", print)) as cache:
         counter = PairingCounter(cache)
         monkeypatch.setattr(counter, "find", lambda key, count, is_lasting: counter._parts[key])  # nothing is counted here
@@ -167,7 +167,7 @@ def test_a_model_that_fails_is_dropped_and_the_others_stay(find, tmp_path, monke
 def test_encoders_are_counted_in_other_processes_also_for_a_decoder_of_a_plugin_file(find, tmp_path, monkeypatch):
     plugin = tmp_path / "mine.py"
     plugin.write_text(PLUGIN, encoding="utf-8")
-    monkeypatch.setattr(count_missing, "MANY", 1)
+    monkeypatch.setattr(missing, "MANY", 1)
     with closing(JsonCache(tmp_path / "counts.sqlite", print)) as cache:
         counter = PairingCounter(cache)
         monkeypatch.setattr(counter, "find", lambda key, count, is_lasting: counter._parts[key])  # nothing is counted here

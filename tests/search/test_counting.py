@@ -14,9 +14,9 @@ from zoo.benchmark.measuring.cost import static_cost
 from zoo.benchmark.measuring.operations import OperationCounter
 from zoo.benchmark.trial import Trial
 from zoo.common.json_cache import JsonCache
-from zoo.search import counting
-from zoo.search.counting import PairingCounter
-from zoo.search.fast_meta import FastMeta
+from zoo.search.counting import counter as counter_module
+from zoo.search.counting.counter import PairingCounter
+from zoo.search.counting.fast_meta import FastMeta
 
 PAIRINGS = (
     ("resnet18", "unet-basic"),
@@ -30,8 +30,8 @@ PAIRINGS = (
 def counted(monkeypatch):
     """The modules that were run to count them."""
     modules = []
-    count = counting._count
-    monkeypatch.setattr(counting, "_count", lambda module, image: modules.append(module) or count(module, image))
+    count = counter_module._count
+    monkeypatch.setattr(counter_module, "_count", lambda module, image: modules.append(module) or count(module, image))
     return modules
 
 

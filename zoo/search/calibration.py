@@ -31,8 +31,8 @@ from zoo.pairing.pairing import Pairing
 from zoo.registry.discovery import LOCAL
 from zoo.registry.registry import list_decoders, list_encoders
 from zoo.search.cost_model import CostModel, fit_cost_model
-from zoo.search.count_missing import count_missing
-from zoo.search.counting import PairingCounter, default_cache
+from zoo.search.counting.counter import PairingCounter, default_cache
+from zoo.search.counting.missing import count_missing
 
 __all__ = ["Calibration", "Setting", "calibrate", "family_of", "find_calibration", "sample_pairings", "time_pairings"]
 

@@ -21,9 +21,9 @@ from zoo.registry.registry import Entry, default_registry
 from zoo.registry.specs import DecoderSpec, EncoderSpec
 from zoo.search.calibration import family_of
 from zoo.search.cost_model import CostModel, Interval, Prediction
-from zoo.search.count_missing import count_missing
-from zoo.search.counting import PairingCounter, PairingParts
-from zoo.search.part import Part, peak_bytes
+from zoo.search.counting.counter import PairingCounter, PairingParts
+from zoo.search.counting.missing import count_missing
+from zoo.search.counting.part import Part, peak_bytes
 from zoo.search.ranking import spread
 from zoo.search.request import SearchRequest, find_entries, is_allowed
 

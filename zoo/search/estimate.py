@@ -9,7 +9,7 @@ from zoo.errors import PluginError, ZooError
 from zoo.pairing.pairing import Pairing
 from zoo.search.calibration import Calibration
 from zoo.search.cost_model import Interval
-from zoo.search.counting import PairingCounter
+from zoo.search.counting.counter import PairingCounter
 
 __all__ = ["CostEstimate", "estimate"]
 

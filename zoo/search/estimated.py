@@ -17,7 +17,7 @@ from zoo.common.json_cache import JsonCache
 from zoo.errors import ZooError
 from zoo.search.calibration import find_calibration
 from zoo.search.candidates import Candidate, CandidateFinder, Considered
-from zoo.search.counting import PairingCounter, default_cache
+from zoo.search.counting.counter import PairingCounter, default_cache
 from zoo.search.request import SearchRequest
 
 __all__ = ["EstimatedChoice", "estimate_others", "with_estimates"]

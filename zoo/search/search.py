@@ -22,7 +22,7 @@ from zoo.common.regular_files import sha256_of
 from zoo.errors import OptionError
 from zoo.search.calibration import Calibration, find_calibration
 from zoo.search.candidates import CandidateFinder
-from zoo.search.counting import PairingCounter, default_cache
+from zoo.search.counting.counter import PairingCounter, default_cache
 from zoo.search.explanations import explain_nothing
 from zoo.search.request import SearchRequest, find_entries
 from zoo.search.result import SearchResult, rank

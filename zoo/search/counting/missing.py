@@ -21,8 +21,8 @@ from zoo.common.json_cache import JsonCache
 from zoo.errors import PluginError
 from zoo.pairing.pairing import Pairing
 from zoo.registry.plugin_files import load_plugin_file
-from zoo.search.counting import PairingCounter, PairingParts
-from zoo.search.part import Part
+from zoo.search.counting.counter import PairingCounter, PairingParts
+from zoo.search.counting.part import Part
 
 __all__ = ["count_all", "count_missing"]
 
@@ -73,7 +73,7 @@ def count_missing(
     cache = counter.cache if counter.cache is not None and counter.cache.is_usable else None
     if cache and len(apart) >= MANY and time.monotonic() < deadline:
         work = ItemWork(
-            function="zoo.search.count_missing:count_all",
+            function="zoo.search.counting.missing:count_all",
             arguments={"cache": str(cache.path), "plugins": list(plugins)},
             limit=COUNT_SECONDS,
             per_fork=PER_FORK,

@@ -29,8 +29,8 @@ from zoo.pairing.resolve import Resolved, resolve
 from zoo.registry.discovery import LOCAL, OWN_DISTRIBUTION
 from zoo.registry.library_versions import library_versions
 from zoo.registry.registry import Entry
-from zoo.search.fast_meta import FastMeta, is_channels_last
-from zoo.search.part import PairingCost, Part, Shape, peak_bytes
+from zoo.search.counting.fast_meta import FastMeta, is_channels_last
+from zoo.search.counting.part import PairingCost, Part, Shape, peak_bytes
 
 __all__ = ["PairingCounter", "PairingParts", "default_cache"]
 
@@ -254,7 +254,7 @@ class _Maps(nn.Module):
     def __init__(self, counted: Part, **options: object) -> None:
         super().__init__()
         formats = [torch.channels_last if each else torch.contiguous_format for each in counted.channels_last]
-        self.maps = [(shape, format) for shape, format in zip(counted.shapes, formats, strict=True)]
+        self.maps = list(zip(counted.shapes, formats, strict=True))
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the maps."""

@@ -1,0 +1,1 @@
+"""Count the operations of pairings on the meta device, and keep the counts."""
