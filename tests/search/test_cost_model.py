@@ -69,11 +69,19 @@ def test_a_kind_of_operation_that_no_timed_model_has_is_a_difference():
     assert model.predict(new.calls | wavelet).difference == "no timed model has operations of the kind 'wavelet'"
 
 
-@pytest.mark.parametrize("scale", [0.001, 1000.0])
-def test_operations_of_another_magnitude_are_a_difference(scale):
-    model = fit_cost_model(random_models(40))
+@pytest.mark.parametrize(("timed", "scale"), [(1.0, 0.001), (0.001, 1.0)])
+def test_operations_of_another_magnitude_are_a_difference(timed, scale):
+    model = fit_cost_model(random_models(40, scale=timed))
     (new,) = random_models(1, seed=1, scale=scale)
     assert "operations unlike all timed ones take" in model.predict(new.calls).difference
+
+
+def test_large_operations_take_time_in_proportion_to_their_size():
+    model = fit_cost_model(random_models(40, scale=100.0))
+    for new in random_models(20, seed=1, scale=10_000.0):
+        prediction = model.predict(new.calls)
+        assert prediction.difference == ""
+        assert prediction.seconds == pytest.approx(new.seconds, rel=0.1)
 
 
 def test_a_small_share_of_unlike_operations_is_no_difference():

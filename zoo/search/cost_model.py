@@ -34,6 +34,9 @@ ones. The mean is weighted by the operations' times. Distances above MOST_DISTAN
 
 FAR = 1.5
 """The distance from which on an operation is unlike all timed ones: for example, it has 4.5 times as many bytes."""
+LARGE = 64 * 2**20
+"""Beyond this number of bytes, an operation no longer profits from caches, and takes time in proportion to its size. So larger
+operations are as similar to one another as if all had this many bytes."""
 MOST_UNLIKE = 0.2
 """The largest share of unlike operations in the time of a model that has an estimate."""
 
@@ -212,12 +215,12 @@ def _amounts(operations: Sequence[Operation]) -> Floats:
 
 def _coordinates(operations: Sequence[Operation]) -> Floats:
     """Return a point for each operation. Operations whose points are close take about the same time for each FLOP and byte."""
-    sizes = np.array(
-        [(operation.flops + 1e3, operation.bytes + 1e2, operation.width, operation.positions) for operation in operations],
-        dtype=float,
-    )
+    extents = np.array([(operation.flops, operation.bytes, operation.positions) for operation in operations], dtype=float)
+    flops, size, positions = (extents / np.maximum(extents[:, 1:2] / LARGE, 1.0)).T
+    width = np.array([operation.width for operation in operations], dtype=float)
     strided = np.array([operation.is_strided for operation in operations], dtype=float)
-    return np.column_stack([np.log(np.maximum(sizes, 1.0)) * (1.0, 1.0, 0.7, 0.7), strided])
+    logarithms = np.log(np.column_stack([flops + 1e3, size + 1e2, np.maximum(width, 1.0), np.maximum(positions, 1.0)]))
+    return np.column_stack([logarithms * (1.0, 1.0, 0.7, 0.7), strided])
 
 
 def _fit_factors(parts: Sequence[Mapping[str, float]], seconds: Sequence[float]) -> dict[str, float]:
