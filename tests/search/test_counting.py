@@ -88,6 +88,12 @@ def test_what_a_module_keeps_of_its_first_call_counts_for_the_whole_model():
     assert found.peak_bytes == pytest.approx(whole(pairing, (512, 512), 1).live_bytes, rel=0.03)
 
 
+def test_the_image_is_in_memory_beside_its_padded_copy():
+    pairing = zoo.Pairing("timm:sequencer2d_s", "smp:pspnet")  # patches of 7x7
+    found = PairingCounter().count(pairing, height=256, width=256, batch=4)
+    assert found.peak_bytes == whole(pairing, (256, 256), 4).live_bytes
+
+
 def comparable(operations):
     """Return the operations without views, and batch norms without their bytes: some kernels also return statistics."""
     counts = Counter()

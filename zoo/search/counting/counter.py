@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
@@ -187,10 +188,12 @@ class PairingParts:
 
     @property
     def encoder(self) -> Part:
-        """The count of the encoder."""
+        """The count of the encoder. If the image is padded or resized for it, the memory of the image itself is included."""
         is_lasting = self._resolved.encoder.plugin != LOCAL  # what a script registers has no version
         count = partial(_count_encoder, self._resolved, self._fitted)
-        return self._counter.find(self.encoder_key, count, is_lasting=is_lasting)
+        found = self._counter.find(self.encoder_key, count, is_lasting=is_lasting)
+        image_bytes = 0 if self._fitted == self._image else math.prod(self._image) * torch.float32.itemsize
+        return replace(found, active_bytes=found.active_bytes + image_bytes)
 
     @cached_property
     def rest_key(self) -> str:
