@@ -30,15 +30,9 @@ def explain_nothing(considered: Considered) -> str:
             "--minutes or with fewer encoders and decoders."
         )
     for limit, (value, pairing) in considered.nearest.items():
-        fact = FACTS[LIMITS[limit][0]]
-        text += f" The nearest to --{limit.replace('_', '-')} is {pairing}, with at least {fact.format(_round_up(value))}."
+        least = FACTS[LIMITS[limit][0]].format_limit(value, is_upper=True)
+        text += f" The nearest to --{limit.replace('_', '-')} is {pairing}, with at least {least}."
     return text
-
-
-def _round_up(value: float) -> float:
-    """Return the smallest number with three digits that is at least `value`."""
-    step: float = 10.0 ** (math.floor(math.log10(value)) - 2) if value > 0 else 1.0
-    return float(f"{math.ceil(value / step) * step:.3g}")
 
 
 def explain_no_measurement(candidates: int, needed: float, request: SearchRequest) -> str:

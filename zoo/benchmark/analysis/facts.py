@@ -78,6 +78,18 @@ class Fact:
             return f"{value[1]}x{value[2]}"
         return {True: "yes", False: "no"}[value] if self.kind == "yes or no" else str(value)
 
+    def format_limit(self, value: float, *, is_upper: bool) -> str:
+        """Return the tightest limit that a number meets and that has three digits, as `parse` reads it."""
+        size = self.units.get(self.unit, 1.0)
+        step = 10.0 ** (math.floor(math.log10(value / size)) - 2) if value > 0 else 1.0
+        steps = math.ceil(value / size / step) if is_upper else math.floor(value / size / step)
+        while True:
+            text = self.format(steps * step * size)
+            limit, _ = self.parse(text, self.name)  # the text may be a rounded value, so the limit is tested as written
+            if value <= limit if is_upper else value >= limit:
+                return text
+            steps += 1 if is_upper else -1
+
 
 def find_fact(name: str, where: str) -> Fact:
     """Return a fact by its name.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -209,15 +208,7 @@ def parse_limit(name: str, value: str) -> Condition:
 
 def loosen(limit: Condition, row: Row) -> Condition:
     """Return the tightest limit that a row meets and that can be written with three digits."""
-    value, unit = limit.fact.value(row), limit.fact.units.get(limit.fact.unit, 1.0)
-    step = 10.0 ** (math.floor(math.log10(value / unit)) - 2) if value > 0 else 1.0
-    is_upper = limit.sign == "<="
-    steps = math.ceil(value / unit / step) if is_upper else math.floor(value / unit / step)
-    while True:
-        looser = replace(limit, value=limit.fact.format(steps * step * unit))
-        if looser.meets(row):  # the text may be a rounded value, so the limit is tested as written
-            return looser
-        steps += 1 if is_upper else -1
+    return replace(limit, value=limit.fact.format_limit(limit.fact.value(row), is_upper=limit.sign == "<="))
 
 
 def _narrow(rows: Sequence[Row], name: str, value: str) -> list[Row]:
