@@ -13,12 +13,18 @@ counted on the meta device, as `zoo.estimate_cost` does. For each image size and
   interval begins above it;
 - the largest relative error of the peak memory, compared with a count of the whole model.
 
+The speed of a machine may change after the calibration: other programs run on it, or its clock changes. Such a change is not an
+error of the estimates, so there are two tables: one with the times as measured, and one in which they are corrected. For the
+correction, every group of pairings includes a pairing of the calibration. A corrected time is the pairing's ratio to it in the
+same rounds, times its time in the calibration.
+
 An interrupted check goes on with the same store.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -28,6 +34,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import nnls
 
+from zoo.benchmark.config import PairingEntry
 from zoo.benchmark.environment import format_device
 from zoo.benchmark.operation import Operation, total_flops
 from zoo.benchmark.running.group_pass import measure_groups
@@ -44,7 +51,7 @@ from zoo.search.calibration import Calibration, Setting, calibrate, family_of, f
 from zoo.search.counting.counter import PairingCounter, default_cache
 from zoo.search.counting.missing import count_missing
 
-SETTINGS = ((256, 1, 40e9), (512, 1, 80e9), (256, 8, 100e9), (512, 8, 200e9))
+SETTINGS = ((256, 1, 40e9), (512, 1, 80e9), (256, 8, 100e9), (512, 8, 100e9))
 """Image sizes, batch sizes, and the most FLOPs of a call on the CPU, which limit how long the check takes."""
 OF_A_FAMILY, DRAWS = 6, 5.0
 """How many encoders of a family may be drawn, and how many encoders are considered for each pairing of a setting."""
@@ -64,18 +71,37 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """A pairing of the calibration, its image size and batch size, its seconds, and these divided by its estimate."""
+
+    pairing: Pairing
+    setting: tuple[int, int]
+    seconds: float
+    error: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """A pairing, the median of its seconds, its peak memory by counting the whole model, and its operations as estimated."""
+    """What was measured of a pairing, and what was counted.
+
+    Attributes:
+        pairing: the pairing.
+        seconds: the median of its times.
+        corrected_seconds: its time at the speed that the machine had during the calibration.
+        live_bytes: its peak memory, counted with the whole model.
+        operations, peak_bytes: its operations and its peak memory, counted in parts.
+    """
 
     pairing: Pairing
     seconds: float
+    corrected_seconds: float
     live_bytes: int | None
     operations: Mapping[Operation, int]
     peak_bytes: int
 
 
 def main() -> None:
-    """Calibrate, measure the other pairings, and print the table."""
+    """Calibrate, measure the other pairings, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, default=Path("results/cost-model.sqlite"))
     parser.add_argument("--device", default="auto")
@@ -88,11 +114,13 @@ def main() -> None:
         has_calibration = any(run.name == CALIBRATION and run.finished for run in store.runs())
         find = find_calibration if has_calibration else partial(calibrate, watcher=watcher)
         calibration = find(store, device=asked.device)
-        trials = [stored.trial.subject for stored in store.trials(calibration.run.id) if stored.operation_times]
-        used = {subject.encoder for subject in trials if isinstance(subject, Pairing)}
+        timed = timed_pairings(store, calibration)
         by_setting = {}
         for size, batch, most_flops in SETTINGS:
             name = f"cost model, {size}x{size}, batch {batch}"
+            baseline = min(
+                (each for each in timed if each.setting == (size, batch)), key=lambda each: abs(math.log(each.error))
+            )
             if not asked.read:
                 config = sample_pairings(
                     name,
@@ -100,26 +128,48 @@ def main() -> None:
                     device=asked.device,
                     watcher=watcher,
                     seed=asked.seed,
-                    without=used,
+                    without={each.pairing.encoder for each in timed},
                     of_a_family=OF_A_FAMILY,
                     draws=DRAWS,
-                ).model_copy(update={"rounds": asked.rounds})
+                )
+                entry = PairingEntry.model_validate({"encoder": baseline.pairing.encoder, "decoder": baseline.pairing.decoder})
+                config = config.model_copy(update={"rounds": asked.rounds, "baseline": entry})
                 with open_session(config, store, watcher, LocalProcesses) as session:
                     compute_costs(session)
                     measure_groups(session)
                 store.finish_run(session.run)
             run = max(each.id for each in store.runs() if each.name == name)
-            by_setting[f"{size}x{size}, batch {batch}"] = read_measured(store, run, watcher)
+            by_setting[f"{size}x{size}, batch {batch}"] = read_measured(store, run, baseline, watcher)
         line = fit_flops(store, calibration)
-    print(f"{format_device(calibration.run.environment)}, calibrated with {len(trials)} pairings\n")
-    print(f"| {' | '.join(COLUMNS)} |\n| --- |{' ---: |' * (len(COLUMNS) - 1)}")
-    for name, measured in by_setting.items():
-        print(f"| {name} | {' | '.join(map(str, check(measured, calibration, line)))} |")
+    print(f"{format_device(calibration.run.environment)}, calibrated with {len(timed)} pairings")
+    for title, fact in (
+        ("At the speed that the machine had during the calibration", "corrected_seconds"),
+        ("As measured", "seconds"),
+    ):
+        print(f"\n{title}:\n\n| {' | '.join(COLUMNS)} |\n| --- |{' ---: |' * (len(COLUMNS) - 1)}")
+        for name, measured in by_setting.items():
+            seconds = np.array([getattr(each, fact) for each in measured])
+            print(f"| {name} | {' | '.join(map(str, check(measured, seconds, calibration, line)))} |")
 
 
-def read_measured(store: Store, run: int, watcher: Watcher) -> list[Measured]:
-    """Return the measured pairings of a run that can be counted on the meta device."""
-    rows = [row for row in table_of(store, run).rows if row.latency and row.failure is None]
+def timed_pairings(store: Store, calibration: Calibration) -> list[Timed]:
+    """Return the pairings that a calibration timed."""
+    trials = [stored for stored in store.trials(calibration.run.id) if stored.operation_times]
+    return [
+        Timed(
+            pairing=stored.trial.subject,
+            setting=(stored.trial.height, stored.trial.batch),
+            seconds=stored.operation_times.seconds,
+            error=error,
+        )
+        for stored, error in zip(trials, calibration.model.errors, strict=True)
+        if isinstance(stored.trial.subject, Pairing) and stored.operation_times
+    ]
+
+
+def read_measured(store: Store, run: int, baseline: Timed, watcher: Watcher) -> list[Measured]:
+    """Return the measured pairings of a run, without the baseline and those that cannot be counted on the meta device."""
+    rows = [row for row in table_of(store, run).rows if row.failure is None and row.role == "candidate"]
     with closing(JsonCache(default_cache(), watcher.say)) as cache:
         counter = PairingCounter(cache)
         parts = [
@@ -130,6 +180,9 @@ def read_measured(store: Store, run: int, watcher: Watcher) -> list[Measured]:
         count_missing([each for each in parts if counter.is_known(each.encoder_key)], "rest", counter, watcher)
         found = []
         for row, each in zip(rows, parts, strict=True):
+            if not row.latency or not row.ratio:
+                watcher.say(f"{each.pairing} has not been measured, and is left out.")
+                continue
             if not counter.is_known(each.encoder_key) or not counter.is_known(each.rest_key):
                 watcher.say(f"{each.pairing} cannot be counted on the meta device, and is left out.")
                 continue
@@ -137,7 +190,8 @@ def read_measured(store: Store, run: int, watcher: Watcher) -> list[Measured]:
             found.append(
                 Measured(
                     pairing=each.pairing,
-                    seconds=row.latency.median if row.latency else 0.0,
+                    seconds=row.latency.median,
+                    corrected_seconds=row.ratio.median * baseline.seconds,
                     live_bytes=row.live_bytes,
                     operations=cost.operations,
                     peak_bytes=cost.peak_bytes,
@@ -146,11 +200,10 @@ def read_measured(store: Store, run: int, watcher: Watcher) -> list[Measured]:
     return found
 
 
-def check(measured: Sequence[Measured], calibration: Calibration, line: np.ndarray) -> tuple[object, ...]:
-    """Return the cells of a setting, without its name."""
+def check(measured: Sequence[Measured], seconds: np.ndarray, calibration: Calibration, line: np.ndarray) -> tuple[object, ...]:
+    """Return the cells of a setting, without its name. `seconds` are the pairings' times that the estimates should meet."""
     predictions = [calibration.model.predict(each.operations) for each in measured]
     estimates = [calibration.model.interval(prediction) for prediction in predictions]
-    seconds = np.array([each.seconds for each in measured])
     is_like = np.array([not prediction.difference for prediction in predictions])
     errors = np.abs(np.array([estimate.seconds for estimate in estimates]) / seconds - 1)[is_like]
     flops = np.array([(total_flops(each.operations), 1.0) for each in measured])
