@@ -8,6 +8,7 @@ import io
 import json
 import re
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from zoo.benchmark.table.document import document
 from zoo.benchmark.table.table import table_of
 from zoo.benchmark.trial import Reference, Trial, make_trials, split_into_blocks
 from zoo.common.grid import FORMATS
+from zoo.common.statistics import Estimate
 
 ROUNDS = 20
 HEADINGS = [
@@ -286,3 +288,14 @@ def test_a_baseline_that_differs_from_itself_is_a_warning_row(table_with, form):
     assert noisy.count("WARNING: A/A check") == 2
     assert noisy.count("1.040 [1.040, 1.040]") == 4
     assert all(check.is_off for check in table_with(drift=0.04).checks)
+
+
+def test_the_checks_of_many_groups_share_a_note(table_with):
+    table = table_with(modes=["inference"])
+    (check,) = table.checks
+    off = replace(check, ratio=Estimate(median=1.1, low=1.05, high=1.2))
+    text = " ".join(document(replace(table, checks=(*[check] * 39, off))).render("table").split())
+    assert text.count("A/A check") == 2
+    assert "in 39 of 40 groups" in text
+    assert "its median is 1.000 to 1.000. By chance, about 2 intervals exclude 1." in text
+    assert "WARNING: A/A check, inference, batch 1, 64x64, float32: the second copy of the baseline took 1.100" in text

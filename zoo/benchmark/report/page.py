@@ -10,7 +10,7 @@ from importlib.resources import files
 from zoo.benchmark.report.headings import definition_list, render_run, summarize
 from zoo.benchmark.report.payload import block_labels, json_for_script, payload_of, shared_facts
 from zoo.benchmark.table.columns import chosen_columns
-from zoo.benchmark.table.document import intervals_note, peak_legend, quality_notes
+from zoo.benchmark.table.document import intervals_note, misses_by_chance, peak_legend, quality_notes
 from zoo.benchmark.table.table import Table
 
 __all__ = ["render_page"]
@@ -31,7 +31,7 @@ PLOTS = """<section aria-labelledby="plots">
 <figure id="plot-figure"><div id="plot" class="plot"></div><figcaption id="plot-caption"></figcaption></figure>
 </section>
 """
-MAX_OPEN = 5
+MAX_OPEN = 3
 """Up to this many warnings or failures are shown in full. If there are more, all of them are collapsed."""
 
 
@@ -137,7 +137,11 @@ def _render_warnings(table: Table) -> str:
     warnings = f'<div class="warnings">{"".join(lines)}</div>'
     if len(off) <= MAX_OPEN:
         return warnings
-    summary = f"{len(off)} of {len(table.checks)} A/A checks are off: small differences in their groups mean nothing."
+    expected = misses_by_chance(len(table.checks))
+    summary = (
+        f"{len(off)} of {len(table.checks)} A/A checks are off; by chance, about {expected} would be. Small differences in "
+        "their groups mean nothing."
+    )
     return f'<details class="warning"><summary><strong>Warning:</strong> {summary}</summary>{warnings}</details>'
 
 

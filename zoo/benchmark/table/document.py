@@ -18,9 +18,9 @@ from zoo.benchmark.table.quality import data_content, data_names
 from zoo.benchmark.table.rows import Check, Results, Row
 from zoo.benchmark.trial import format_block
 from zoo.common.grid import Document, Grid, GridRow, Heading, Line
-from zoo.common.statistics import SCORE_TIE, Estimate
+from zoo.common.statistics import CONFIDENCE, SCORE_TIE, Estimate
 
-__all__ = ["document", "intervals_note", "peak_legend", "quality_notes", "records", "title_of"]
+__all__ = ["document", "intervals_note", "misses_by_chance", "peak_legend", "quality_notes", "records", "title_of"]
 
 OF_BLOCK = ("mode", "batch", "size", "device", "dtype")
 """Columns that have the same value in all rows of a block (the rows that are compared with one another)."""
@@ -29,6 +29,8 @@ SECONDARY = ("licenses", "efficiency", "throughput", "busy_ratio", "rounds", "fl
 DROPPED_FIRST = (*SECONDARY, "quality_difference", "parameters", "memory", "p90")
 """Columns to leave out, in this order, if the terminal is too narrow even when cells are folded onto several lines."""
 
+MANY_CHECKS = 5
+"""If more than this number of A/A checks of a block are not off, one note tells of all of them."""
 FEW_SEEDS = 5
 """With fewer seeds than this, the intervals of differences in mIoU are so wide that a note says so."""
 
@@ -228,7 +230,7 @@ def _fields(name: str, estimate: Estimate | None, scale: float) -> dict[str, flo
 def _notes(table: Results, columns: Sequence[Column], legend: bool) -> list[str]:
     notes = [f"FAILED {row.name}, {format_block(row.block[1:])}: {row.error}" for row in table.rows if row.error]
     notes += _flag_notes([row for row in table.rows if not row.error])
-    notes += [_format_check(check) for check in table.checks]
+    notes += _check_notes(table.checks)
     if legend:
         notes += _legend(table, columns)
     else:
@@ -314,6 +316,28 @@ def _note_on_few_seeds(rows: Sequence[Row]) -> str:
         f"With {few} seeds, only differences in mIoU of about {statistics.median(finite) + SCORE_TIE:.2f} or more can be told "
         "from chance; train with at least five seeds to compare more precisely"
     )
+
+
+def _check_notes(checks: Sequence[Check]) -> list[str]:
+    """Return a note for each A/A check. If there are many in a block, those that are not off share one note."""
+    notes = []
+    for block in dict.fromkeys(check.block for check in checks):
+        of_block = [check for check in checks if check.block == block]
+        quiet = [check for check in of_block if not check.is_off]
+        notes += [_format_check(check) for check in of_block if check.is_off or len(quiet) <= MANY_CHECKS]
+        if len(quiet) > MANY_CHECKS:
+            medians = [check.ratio.median for check in quiet]
+            notes.append(
+                f"A/A checks, {format_block(block[1:])}: in {len(quiet)} of {len(of_block)} groups, the interval of the second "
+                f"copy's ratio to the baseline contains 1, and its median is {min(medians):.3f} to {max(medians):.3f}. By "
+                f"chance, about {misses_by_chance(len(of_block))} intervals exclude 1."
+            )
+    return notes
+
+
+def misses_by_chance(checks: int) -> str:
+    """Return how many of the intervals of this number of A/A checks exclude the true ratio by chance, as text."""
+    return f"{(1 - CONFIDENCE) * checks:.1g}" if checks < 20 else f"{(1 - CONFIDENCE) * checks:.0f}"
 
 
 def _format_check(check: Check) -> str:
