@@ -107,6 +107,14 @@ def test_a_candidate_has_the_cost_that_is_estimated_for_its_pairing(find, calibr
         assert getattr(found.latency, end) == pytest.approx(getattr(alone.latency, end))
 
 
+def test_a_pairing_unlike_all_timed_ones_is_a_candidate_with_a_rough_guess_of_its_time(find, calibrated):
+    chosen = {"encoders": ("timm:test_resnet",), "decoders": ("unet-basic",)}
+    (rough,) = find(**chosen, height=1024, width=1024).candidates
+    (sure,) = find(**chosen).candidates
+    assert zoo.estimate_cost("timm:test_resnet", "unet-basic", size=1024, device="cpu", store=calibrated).latency is None
+    assert rough.latency.high / rough.latency.low >= 9 * (sure.latency.high / sure.latency.low)
+
+
 def test_the_prior_score_or_else_the_flops_are_the_score(find):
     assert all(each.score == each.flops for each in find().candidates)
     found = find(prior={"timm:test_resnet": 70.0})

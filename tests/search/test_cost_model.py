@@ -69,11 +69,18 @@ def test_a_kind_of_operation_that_no_timed_model_has_is_a_difference():
     assert model.predict(new.calls | wavelet).difference == "no timed model has operations of the kind 'wavelet'"
 
 
-@pytest.mark.parametrize(("timed", "scale"), [(1.0, 0.001), (0.001, 1.0)])
-def test_operations_of_another_magnitude_are_a_difference(timed, scale):
-    model = fit_cost_model(random_models(40, scale=timed))
-    (new,) = random_models(1, seed=1, scale=scale)
+def test_operations_larger_than_all_timed_ones_are_a_difference():
+    model = fit_cost_model(random_models(40, scale=0.001))
+    (new,) = random_models(1, seed=1)
     assert "operations unlike all timed ones take" in model.predict(new.calls).difference
+
+
+def test_operations_as_short_as_an_empty_call_are_no_difference():
+    model = fit_cost_model(random_models(40, scale=0.01))
+    for new in random_models(20, seed=1, scale=0.0001):
+        prediction = model.predict(new.calls)
+        assert prediction.difference == ""
+        assert prediction.seconds == pytest.approx(new.seconds, rel=0.3)
 
 
 def test_large_operations_take_time_in_proportion_to_their_size():

@@ -66,7 +66,8 @@ class Setting:
 
 
 SETTINGS = (
-    Setting(size=256, batch=1, pairings=26, most_flops=16e9),
+    Setting(size=96, batch=1, pairings=4, most_flops=16e9),
+    Setting(size=256, batch=1, pairings=24, most_flops=16e9),
     Setting(size=512, batch=1, pairings=8, most_flops=40e9),
     Setting(size=256, batch=8, pairings=8, most_flops=40e9),
     Setting(size=512, batch=8, pairings=6, most_flops=40e9),

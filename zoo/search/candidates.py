@@ -43,7 +43,7 @@ class Candidate:
 
     Attributes:
         pairing: the pairing.
-        latency: the estimated seconds of a call.
+        latency: the estimated seconds of a call. It is a rough guess if the pairing is unlike all that the calibration timed.
         peak_bytes: the peak size of all live tensors.
         parameters: the number of parameters.
         flops: the FLOPs for one image.
@@ -235,9 +235,6 @@ class CandidateFinder:
             return None
         costs = _Sum([self._cost(pair.encoder), self._cost(pair.rest)], self._model)
         if self._is_exceeding(pair.pairing, costs):
-            return None
-        if costs.prediction.difference:
-            self._dropped["they are unlike all pairings that the calibration timed"] += 1
             return None
         return Candidate(
             pairing=pair.pairing,

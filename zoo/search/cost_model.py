@@ -37,8 +37,12 @@ FAR = 1.5
 LARGE = 64 * 2**20
 """Beyond this number of bytes, an operation no longer profits from caches, and takes time in proportion to its size. So larger
 operations are as similar to one another as if all had this many bytes."""
+SMALL_FLOPS, SMALL_BYTES, SMALL_POSITIONS = 1e6, 1e5, 100
+"""Operations below these sizes take about as long as an empty call, so that they are similar to one another."""
 MOST_UNLIKE = 0.2
 """The largest share of unlike operations in the time of a model that has an estimate."""
+UNLIKE_FACTOR = 3.0
+"""How much wider the interval of a model with more unlike operations is, on either side."""
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -140,8 +144,13 @@ class CostModel:
         )
 
     def interval(self, prediction: Prediction) -> Interval:
-        """Return the estimated time of a model, with its 90 % interval."""
+        """Return the estimated time of a model, with its 90 % interval.
+
+        The interval of a model that is unlike all timed ones is a rough guess.
+        """
         low, high = self._ends_at(prediction.mean_distance)
+        if prediction.difference:
+            low, high = low / UNLIKE_FACTOR, high * UNLIKE_FACTOR
         return Interval(seconds=prediction.seconds, low=low * prediction.seconds, high=high * prediction.seconds)
 
     def _ends_at(self, distance: float) -> tuple[float, float]:
@@ -219,7 +228,8 @@ def _coordinates(operations: Sequence[Operation]) -> Floats:
     flops, size, positions = (extents / np.maximum(extents[:, 1:2] / LARGE, 1.0)).T
     width = np.array([operation.width for operation in operations], dtype=float)
     strided = np.array([operation.is_strided for operation in operations], dtype=float)
-    logarithms = np.log(np.column_stack([flops + 1e3, size + 1e2, np.maximum(width, 1.0), np.maximum(positions, 1.0)]))
+    sizes = [flops + SMALL_FLOPS, size + SMALL_BYTES, np.maximum(width, 1.0), np.maximum(positions, SMALL_POSITIONS)]
+    logarithms = np.log(np.column_stack(sizes))
     return np.column_stack([logarithms * (1.0, 1.0, 0.7, 0.7), strided])
 
 
