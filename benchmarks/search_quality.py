@@ -28,7 +28,8 @@ from zoo.benchmark.store.store import Store
 from zoo.benchmark.trial import subject_key
 from zoo.pairing.pairing import Pairing
 
-ENCODERS = ["resnet18", "timm:mobilenetv3_small_100", "timm:convnext_atto", "timm:regnety_002"]
+ENCODERS = ["resnet18", "timm:mobilenetv3_small_100", "timm:regnety_002", "timm:vit_tiny_patch16_224"]
+"""A residual network, one with depthwise convolutions, one with grouped convolutions, and a transformer."""
 DECODERS = ["unet-basic", "unet-bilinear", "smp:fpn"]
 TRAINED_IN_FULL = 3
 RESAMPLES = 20_000
@@ -41,7 +42,7 @@ def main() -> None:
     """Train all pairings, search with several seeds, and print the regrets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", default="texture-mosaic")
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3, help="How many seeds choose; as many others measure the regret.")
     parser.add_argument("--store", type=Path, default=Path("results/search-quality.sqlite"))
     parser.add_argument("--device", default="auto")
