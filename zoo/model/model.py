@@ -14,7 +14,7 @@ from zoo.model.layers.checkpointing import run_checkpointed
 from zoo.model.layers.normalization import Normalization
 from zoo.model.layers.resizing import is_open, pad_map, resize_map
 from zoo.model.norm_errors import explain_single_values, is_of_single_values
-from zoo.model.outputs import check_map, describe
+from zoo.model.outputs import describe, is_map, wrong_map
 from zoo.pairing.pairing import Pairing
 from zoo.pairing.plan import Plan
 from zoo.registry.licenses import Licenses
@@ -99,7 +99,7 @@ class SegmentationModel(nn.Module):
             fitted = sizes.fit(height, width)
         done, target = fitted
         if done == "refuse":
-            raise InputError(f"{self.pairing.encoder} x {self.pairing.decoder} takes {sizes.refusal(height, width)}")
+            raise InputError(f"{self._name} takes {sizes.refusal(height, width)}")
         if done == "pad":
             image = pad_map(image, target[0] - height, target[1] - width)
         elif done == "resize":
@@ -118,7 +118,9 @@ class SegmentationModel(nn.Module):
 
         def resize_logits(logits: Tensor) -> Tensor:
             logits = resize_map(logits, image.shape[-2:])
-            return resize_map(logits, (height, width)) if done == "resize" else logits[..., :height, :width]
+            if done == "pad":
+                return logits[..., :height, :width]
+            return resize_map(logits, (height, width)) if done == "resize" else logits
 
         return tuple(map(resize_logits, found)) if isinstance(found, tuple) else resize_logits(found)
 
@@ -136,11 +138,18 @@ class SegmentationModel(nn.Module):
         self.encoder_weights = "loaded"
         return found
 
+    @property
+    def _name(self) -> str:
+        return f"{self.pairing.encoder} x {self.pairing.decoder}"
+
     def _logits(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the logits at the resolution of the heads. The image must have a size that the encoder accepts."""
         maps = self._maps(image)
         sources = self._in_decoders_dtype([image if source is None else maps[source] for source in self._sources])
-        inputs = [adapter(x) for adapter, x in zip(self.adapters, sources, strict=True)]
+        inputs = [
+            x if _does_nothing(adapter) else adapter(x)
+            for adapter, x in zip(self.adapters._modules.values(), sources, strict=True)
+        ]
         has_aux = self.training and len(self.aux_heads) > 0
         batch = image.shape[0]
 
@@ -172,9 +181,16 @@ class SegmentationModel(nn.Module):
                 f"The encoder {encoder} must return {len(names)} maps ({', '.join(names)}), "
                 f"but returned {found}. Its forward must return exactly the maps that it was built for, in a list."
             )
+        batch = image.shape[0]
         for name, channels, x in zip(names, self._map_channels, maps, strict=True):
-            remedy = "Its pyramid must declare the channels that forward returns."
-            check_map(x, of=f"The encoder {encoder}, map {name!r},", channels=channels, batch=image.shape[0], remedy=remedy)
+            if not is_map(x, channels, batch):
+                raise wrong_map(
+                    x,
+                    of=f"The encoder {encoder}, map {name!r},",
+                    channels=channels,
+                    batch=batch,
+                    remedy="Its pyramid must declare the channels that forward returns.",
+                )
         return maps
 
     def _in_decoders_dtype(self, maps: list[Tensor]) -> list[Tensor]:
@@ -182,8 +198,7 @@ class SegmentationModel(nn.Module):
 
         Nothing is cast if the caller uses autocast, because each layer then casts its inputs.
         """
-        parameters = (entry for part in (self.decoder, self.head) for entry in part.parameters())
-        dtype = next((entry.dtype for entry in parameters if entry.is_floating_point()), None)
+        dtype = _floating_dtype(self.decoder) or _floating_dtype(self.head)
         if dtype is None or all(x.dtype == dtype for x in maps):
             return maps
         if _is_autocast(maps[0].device.type):
@@ -192,30 +207,37 @@ class SegmentationModel(nn.Module):
 
     def _check_decoded(self, x: object, batch: int) -> Tensor:
         """Check the decoder's map, and return it."""
-        return check_map(
-            x,
-            of=f"The decoder {self.pairing.decoder}",
-            channels=self._decoder_channels,
-            batch=batch,
-            remedy="Set out_channels in its __init__ to the number of channels that forward returns in both modes. A "
-            "decoder that computes the logits itself (makes_logits=True) must return one channel for each class.",
-        )
+        if not is_map(x, self._decoder_channels, batch):
+            raise wrong_map(
+                x,
+                of=f"The decoder {self.pairing.decoder}",
+                channels=self._decoder_channels,
+                batch=batch,
+                remedy="Set out_channels in its __init__ to the number of channels that forward returns in both modes. A "
+                "decoder that computes the logits itself (makes_logits=True) must return one channel for each class.",
+            )
+        return x  # type: ignore[return-value]
 
     def _head_logits(self, x: Tensor, batch: int) -> Tensor:
         """Run the head, check its logits, and return them."""
-        return check_map(
-            self.head(x),
-            of=f"The head of {self.pairing.decoder}",
-            channels=self.pairing.classes,
-            batch=batch,
-            remedy="make_head(classes) must return a module whose output has one channel for each class. To change the number "
-            "of classes, build a new model (classes=).",
-        )
+        logits: Tensor = self.head(x)
+        if not is_map(logits, self.pairing.classes, batch):
+            raise wrong_map(
+                logits,
+                of=f"The head of {self.pairing.decoder}",
+                channels=self.pairing.classes,
+                batch=batch,
+                remedy="make_head(classes) must return a module whose output has one channel for each class. To change the "
+                "number of classes, build a new model (classes=).",
+            )
+        return logits
 
     def _aux_logits(self, head: nn.Module, x: object, batch: int) -> Tensor:
         """Return the logits of one of the decoder's coarser maps."""
-        of, remedy = f"forward_aux of the decoder {self.pairing.decoder}", "`aux_channels` must list the maps' channels."
-        logits: Tensor = head(check_map(x, of=of, channels=head.in_channels, batch=batch, remedy=remedy))  # type: ignore[arg-type]
+        if not is_map(x, channels := head.in_channels, batch):  # type: ignore[arg-type]
+            of, remedy = f"forward_aux of the decoder {self.pairing.decoder}", "`aux_channels` must list the maps' channels."
+            raise wrong_map(x, of=of, channels=channels, batch=batch, remedy=remedy)  # type: ignore[arg-type]
+        logits: Tensor = head(x)
         return logits
 
     def _check(self, image: Tensor) -> None:
@@ -223,26 +245,26 @@ class SegmentationModel(nn.Module):
 
         Symbolic sizes, which occur during an export, are not checked.
         """
-        channels, model = self.pairing.in_channels, f"{self.pairing.encoder} x {self.pairing.decoder}"
+        channels = self.pairing.in_channels
         if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[1] != channels:
             found = tuple(image.shape) if isinstance(image, Tensor) else describe(image)
             raise InputError(
-                f"{model} takes images of shape (N, {channels}, H, W); "
+                f"{self._name} takes images of shape (N, {channels}, H, W); "
                 f"found {found}. Add the batch axis, or build a model with the in_channels= of your images."
             )
         batch, _, height, width = image.shape
-        if any(not is_open(length) and length == 0 for length in (height, width)):
+        if (not is_open(height) and height == 0) or (not is_open(width) and width == 0):
             raise InputError(
-                f"{model} takes images of at least one pixel; found the shape {tuple(image.shape)}. Skip empty images."
+                f"{self._name} takes images of at least one pixel; found the shape {tuple(image.shape)}. Skip empty images."
             )
         if self.training and not is_open(batch) and batch == 0:
             raise InputError(
-                f"{model} cannot be trained on an empty batch; found the shape {tuple(image.shape)}. Skip the batch, or call "
-                "model.eval() if you need its logits."
+                f"{self._name} cannot be trained on an empty batch; found the shape {tuple(image.shape)}. Skip the batch, or "
+                "call model.eval() if you need its logits."
             )
         if not image.is_floating_point():
             raise InputError(
-                f"{model} takes floating-point images; found {image.dtype}. Scale them "
+                f"{self._name} takes floating-point images; found {image.dtype}. Scale them "
                 "to the value range of model.preprocessing, subtract its mean and divide by its std."
             )
         # An encoder may itself cast a float32 image to another dtype, so float32 is refused only after the model has failed.
@@ -256,10 +278,7 @@ class SegmentationModel(nn.Module):
             place = " and ".join(sorted(map(str, devices)))
             return f"The model is on {place}, but the image is on {image.device}. Move both to one device with `.to(device)`."
         if image.shape[0] == 0:
-            return (
-                f"{self.pairing.encoder} x {self.pairing.decoder} fails on an empty batch, {tuple(image.shape)}. "
-                "Skip the batch."
-            )
+            return f"{self._name} fails on an empty batch, {tuple(image.shape)}. Skip the batch."
         return self._other_dtype(image)
 
     def _other_dtype(self, image: Tensor) -> str | None:
@@ -278,9 +297,30 @@ class SegmentationModel(nn.Module):
         if has is None:
             return None
         return (
-            f"{self.pairing.encoder} x {self.pairing.decoder} has parameters of {has}; found an image of {image.dtype}. "
+            f"{self._name} has parameters of {has}; found an image of {image.dtype}. "
             f"Convert the image with image.to({has}), or the model with model.to({image.dtype})."
         )
+
+
+def _does_nothing(module: nn.Module | None) -> bool:
+    """Return whether a module is an identity without hooks, so that calling it would only take time."""
+    return type(module) is nn.Identity and not (
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+
+
+def _floating_dtype(module: nn.Module) -> torch.dtype | None:
+    """Return the dtype of a module's first floating-point parameter; None if it has none.
+
+    This takes less time than `module.parameters()`.
+    """
+    for entry in module._parameters.values():
+        if entry is not None and entry.is_floating_point():
+            return entry.dtype
+    for child in module._modules.values():
+        if child is not None and (dtype := _floating_dtype(child)):
+            return dtype
+    return None
 
 
 def _is_autocast(device: str) -> bool:

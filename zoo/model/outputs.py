@@ -10,27 +10,31 @@ from torch import Tensor
 from zoo.errors import PluginError
 from zoo.model.layers.resizing import is_open
 
-__all__ = ["check_map", "describe"]
+__all__ = ["describe", "is_map", "wrong_map"]
 
 
-def check_map(output: object, *, of: str, channels: int, batch: int, remedy: str) -> Tensor:
-    """Check that the output of a model's part is one floating-point tensor (batch, channels, h, w), and return it.
+def is_map(output: object, channels: int, batch: int) -> bool:
+    """Return whether the output of a model's part is one floating-point tensor (batch, channels, h, w).
+
+    During an export, the sizes of the first axis may be symbolic numbers, which are not compared.
+    """
+    if not isinstance(output, Tensor) or output.ndim != 4 or not output.is_floating_point():
+        return False
+    found, width, _, _ = output.shape
+    return width == channels and (found is batch or is_open(found, batch) or found == batch)
+
+
+def wrong_map(output: object, *, of: str, channels: int, batch: int, remedy: str) -> PluginError:
+    """Return the error for an output for which `is_map` is False.
 
     Args:
-        output: the output to check.
-        of: the name of the part for the error message.
+        output: the output.
+        of: the name of the part.
         channels: the expected size of the second axis.
-        batch: the expected size of the first axis. During an export, it may be a symbolic number.
+        batch: the expected size of the first axis.
         remedy: the end of the error message.
-
-    Raises:
-        PluginError: the output is not such a tensor.
     """
-    if isinstance(output, Tensor) and output.ndim == 4 and output.is_floating_point():
-        found = output.shape[0]
-        if output.shape[1] == channels and (is_open(found, batch) or found == batch):
-            return output
-    raise PluginError(
+    return PluginError(
         f"{of} must return one floating-point tensor of shape ({batch}, {channels}, h, w); found {describe(output)}. {remedy}"
     )
 

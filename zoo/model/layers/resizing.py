@@ -46,14 +46,13 @@ def pad_map(x: Tensor, bottom: int | torch.SymInt, right: int | torch.SymInt) ->
 
 def is_same(lengths: Sequence[int | torch.SymInt], others: Sequence[int | torch.SymInt]) -> bool:
     """Return whether two lists of lengths are equal. Variable lengths count as equal only if they are equal for every image."""
-    pairs = list(zip(lengths, others, strict=True))
-    if any(is_open(*pair) for pair in pairs):
+    if is_open(*lengths, *others):
         from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-        return all(statically_known_true(length == other) for length, other in pairs)
-    return all(length == other for length, other in pairs)
+        return all(statically_known_true(length == other) for length, other in zip(lengths, others, strict=True))
+    return tuple(lengths) == tuple(others)
 
 
 def is_open(*lengths: int | torch.SymInt) -> bool:
     """Return whether an export leaves any of these lengths variable. Do not branch on the value of such a length."""
-    return any(isinstance(length, torch.SymInt) for length in lengths)
+    return torch.SymInt in map(type, lengths)
