@@ -137,7 +137,8 @@ def processes_without_rates(limits, preload):
 
 
 def test_whatever_a_decoder_does_is_its_row_and_the_others_are_measured(run):
-    rows = run("sound", "raises", "eats", "sleeps", "crashes", "leaves", "leaves-quietly", "unet-basic")
+    decoders = ("sound", "raises", "eats", "sleeps", "crashes", "leaves", "leaves-quietly", "unet-basic")
+    rows = run(*decoders, memory_limit=1.2)  # some machines take seconds for a GiB of new memory
     assert {name: row.failure for name, row in rows.items()} == {
         "sound": None,
         "raises": "error",
@@ -150,7 +151,7 @@ def test_whatever_a_decoder_does_is_its_row_and_the_others_are_measured(run):
     }
     assert [rows[name].rounds for name in ("sound", "unet-basic")] == [ROUNDS, ROUNDS]
     assert rows["raises"].error == "ValueError: no way forward"
-    assert all(part in rows["eats"].error for part in ("OutOfMemoryError", "2.0 GiB", "memory_limit"))
+    assert all(part in rows["eats"].error for part in ("OutOfMemoryError", "1.2 GiB", "memory_limit"))
     assert all(part in rows["sleeps"].error for part in ("HangError", "after 8 s", "step_limit"))
     assert "SIGSEGV" in rows["crashes"].error
     assert "status 7" in rows["leaves"].error
