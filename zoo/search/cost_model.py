@@ -96,10 +96,10 @@ class Prediction:
         """How the model differs from all timed ones, so that its estimate may be far off; "" if it does not."""
         if self.unknown:
             return f"no timed model has operations of the kind {min(self.unknown)!r}"
-        share = sum(self.unlike.values()) / self.seconds
-        if share > MOST_UNLIKE:
+        unlike = sum(self.unlike.values())
+        if unlike > MOST_UNLIKE * self.seconds:
             kinds = sorted(self.unlike, key=lambda kind: -self.unlike[kind])
-            return f"operations unlike all timed ones take {share:.0%} of its time ({', '.join(kinds[:3])})"
+            return f"operations unlike all timed ones take {unlike / self.seconds:.0%} of its time ({', '.join(kinds[:3])})"
         return ""
 
 
