@@ -12,6 +12,7 @@ from zoo.benchmark.analysis.recommend import find_exclusions
 from zoo.benchmark.analysis.recommend_document import describe_exclusions
 from zoo.benchmark.table import document as table_document
 from zoo.benchmark.table.columns import column_named
+from zoo.benchmark.table.notes import quality_notes
 from zoo.benchmark.table.rows import Row
 from zoo.benchmark.table.table import Table
 from zoo.benchmark.trial import format_block
@@ -210,7 +211,7 @@ def _notes(result: SearchResult) -> Iterator[str]:
             )
         if result.failures:
             yield f"{format_count(len(result.failures), 'candidate')} could not be trained. The first: {result.failures[0]}."
-        yield from (f"{note}." for note in table_document.quality_notes(result.table))
+        yield from (f"{note}." for note in quality_notes(result.table))
     elif not request.prior:
         yield (
             "Quality was not measured. More FLOPs in the same time are only a hint of quality: rank encoders with --prior, or "

@@ -297,5 +297,5 @@ def test_the_checks_of_many_groups_share_a_note(table_with):
     text = " ".join(document(replace(table, checks=(*[check] * 39, off))).render("table").split())
     assert text.count("A/A check") == 2
     assert "in 39 of 40 groups" in text
-    assert "its median is 1.000 to 1.000. By chance, about 2 intervals exclude 1." in text
+    assert "its median is 1.000 to 1.000. By chance, at most about 2 intervals exclude 1." in text
     assert "WARNING: A/A check, inference, batch 1, 64x64, float32: the second copy of the baseline took 1.100" in text

@@ -11,6 +11,7 @@ from zoo.benchmark.analysis.conditions import Condition
 from zoo.benchmark.analysis.recommend import Choice, Exclusion, Pick, Recommendation, loosen
 from zoo.benchmark.table import document as table_document
 from zoo.benchmark.table.columns import column_named
+from zoo.benchmark.table.notes import quality_notes
 from zoo.benchmark.table.rows import Row
 from zoo.benchmark.trial import BLOCK_FACTS, format_block, unusual_settings
 from zoo.common.grid import Document, Grid, GridRow, Heading, Line
@@ -127,7 +128,7 @@ def _notes(recommendation: Recommendation) -> Iterator[str]:
     if recommendation.limits:
         yield "A pairing meets a limit if the worse end of its interval meets it."
     if recommendation.has_quality:
-        yield from (f"{note}." for note in table_document.quality_notes(recommendation.table))
+        yield from (f"{note}." for note in quality_notes(recommendation.table))
     yield f"From {recommendation.table.store}."
 
 

@@ -10,7 +10,7 @@ from importlib.resources import files
 from zoo.benchmark.report.headings import definition_list, render_run, summarize
 from zoo.benchmark.report.payload import block_labels, json_for_script, payload_of, shared_facts
 from zoo.benchmark.table.columns import chosen_columns
-from zoo.benchmark.table.document import intervals_note, misses_by_chance, peak_legend, quality_notes
+from zoo.benchmark.table.notes import intervals_note, misses_by_chance, peak_legend, quality_notes
 from zoo.benchmark.table.table import Table
 
 __all__ = ["render_page"]
@@ -139,8 +139,8 @@ def _render_warnings(table: Table) -> str:
         return warnings
     expected = misses_by_chance(len(table.checks))
     summary = (
-        f"{len(off)} of {len(table.checks)} A/A checks are off; by chance, about {expected} would be. Small differences in "
-        "their groups mean nothing."
+        f"{len(off)} of {len(table.checks)} A/A checks are off; by chance, at most about {expected} would be. Small "
+        "differences in their groups mean nothing."
     )
     return f'<details class="warning"><summary><strong>Warning:</strong> {summary}</summary>{warnings}</details>'
 
