@@ -669,3 +669,13 @@ def test_a_decoder_that_takes_channels_is_told_how_to_be_registered(fresh_regist
     zoo.register_decoder("takes-channels", TakesChannels)
     with pytest.raises(zoo.errors.PluginError, match=r"raised TypeError.*register zoo\.from_channels\(CLASS\)"):
         zoo.build("resnet18", "takes-channels")
+
+
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
+def test_a_hook_on_an_adapter_that_does_nothing_is_called(register):
+    model = zoo.build("resnet18", "unet-basic").eval()
+    called = []
+    assert isinstance(model.adapters[0], torch.nn.Identity)
+    getattr(model.adapters[0], register)(lambda *_: called.append(True))
+    model(torch.rand(1, 3, 32, 32))
+    assert called == [True]

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from zoo.errors import InputError, PluginError
 from zoo.model.adapters import build_adapters
+from zoo.model.inputs import check_image, explain_mismatch, is_autocast
 from zoo.model.layers.checkpointing import run_checkpointed
 from zoo.model.layers.normalization import Normalization
 from zoo.model.layers.resizing import is_open, pad_map, resize_map
 from zoo.model.norm_errors import explain_single_values, is_of_single_values
 from zoo.model.outputs import describe, is_map, wrong_map
+from zoo.model.parameters import floating_dtype
 from zoo.pairing.pairing import Pairing
 from zoo.pairing.plan import Plan
 from zoo.registry.licenses import Licenses
@@ -89,7 +91,7 @@ class SegmentationModel(nn.Module):
                 or device is not that of the parameters (under autocast, float16, bfloat16 and float32 are all accepted). In
                 train mode, this error is also raised if the batch is empty, or if a norm receives a single value per channel.
         """
-        self._check(image)
+        check_image(image, self, self.pairing)
         height, width = image.shape[-2:]
         sizes = self.plan.sizes
         fitted: tuple[str, tuple[int, int]]
@@ -99,7 +101,7 @@ class SegmentationModel(nn.Module):
             fitted = sizes.fit(height, width)
         done, target = fitted
         if done == "refuse":
-            raise InputError(f"{self._name} takes {sizes.refusal(height, width)}")
+            raise InputError(f"{self.pairing.encoder} x {self.pairing.decoder} takes {sizes.refusal(height, width)}")
         if done == "pad":
             image = pad_map(image, target[0] - height, target[1] - width)
         elif done == "resize":
@@ -111,7 +113,7 @@ class SegmentationModel(nn.Module):
                 raise
             raise InputError(explain_single_values(self, self._logits, image)) from cause
         except RuntimeError as cause:
-            problem = self._mismatch(image)
+            problem = explain_mismatch(image, self, self.pairing)
             if problem is None:
                 raise
             raise InputError(problem) from cause
@@ -137,10 +139,6 @@ class SegmentationModel(nn.Module):
         found = super().load_state_dict(*args, **options)
         self.encoder_weights = "loaded"
         return found
-
-    @property
-    def _name(self) -> str:
-        return f"{self.pairing.encoder} x {self.pairing.decoder}"
 
     def _logits(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the logits at the resolution of the heads. The image must have a size that the encoder accepts."""
@@ -198,10 +196,10 @@ class SegmentationModel(nn.Module):
 
         Nothing is cast if the caller uses autocast, because each layer then casts its inputs.
         """
-        dtype = _floating_dtype(self.decoder) or _floating_dtype(self.head)
+        dtype = floating_dtype(self.decoder) or floating_dtype(self.head)
         if dtype is None or all(x.dtype == dtype for x in maps):
             return maps
-        if _is_autocast(maps[0].device.type):
+        if is_autocast(maps[0].device.type):
             return maps
         return [x.to(dtype) for x in maps]
 
@@ -240,89 +238,9 @@ class SegmentationModel(nn.Module):
         logits: Tensor = head(x)
         return logits
 
-    def _check(self, image: Tensor) -> None:
-        """Raise an InputError for an image of a wrong shape or dtype.
-
-        Symbolic sizes, which occur during an export, are not checked.
-        """
-        channels = self.pairing.in_channels
-        if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[1] != channels:
-            found = tuple(image.shape) if isinstance(image, Tensor) else describe(image)
-            raise InputError(
-                f"{self._name} takes images of shape (N, {channels}, H, W); "
-                f"found {found}. Add the batch axis, or build a model with the in_channels= of your images."
-            )
-        batch, _, height, width = image.shape
-        if (not is_open(height) and height == 0) or (not is_open(width) and width == 0):
-            raise InputError(
-                f"{self._name} takes images of at least one pixel; found the shape {tuple(image.shape)}. Skip empty images."
-            )
-        if self.training and not is_open(batch) and batch == 0:
-            raise InputError(
-                f"{self._name} cannot be trained on an empty batch; found the shape {tuple(image.shape)}. Skip the batch, or "
-                "call model.eval() if you need its logits."
-            )
-        if not image.is_floating_point():
-            raise InputError(
-                f"{self._name} takes floating-point images; found {image.dtype}. Scale them "
-                "to the value range of model.preprocessing, subtract its mean and divide by its std."
-            )
-        # An encoder may itself cast a float32 image to another dtype, so float32 is refused only after the model has failed.
-        if image.dtype != torch.float32 and (problem := self._other_dtype(image)):
-            raise InputError(problem)
-
-    def _mismatch(self, image: Tensor) -> str | None:
-        """Return a message that explains why the model failed on an image; None if the reason is unknown."""
-        devices = {entry.device for entry in self.parameters()}
-        if devices and image.device not in devices:
-            place = " and ".join(sorted(map(str, devices)))
-            return f"The model is on {place}, but the image is on {image.device}. Move both to one device with `.to(device)`."
-        if image.shape[0] == 0:
-            return f"{self._name} fails on an empty batch, {tuple(image.shape)}. Skip the batch."
-        return self._other_dtype(image)
-
-    def _other_dtype(self, image: Tensor) -> str | None:
-        """Return an error message if the model has parameters, but none of the image's dtype.
-
-        Otherwise, or under autocast, return None.
-        """
-        if image.dtype != torch.float64 and _is_autocast(image.device.type):
-            return None
-        has = None
-        for entry in self.parameters():  # a replica of DataParallel has no parameters
-            if entry.dtype == image.dtype:
-                return None
-            if has is None and entry.is_floating_point():
-                has = entry.dtype
-        if has is None:
-            return None
-        return (
-            f"{self._name} has parameters of {has}; found an image of {image.dtype}. "
-            f"Convert the image with image.to({has}), or the model with model.to({image.dtype})."
-        )
-
 
 def _does_nothing(module: nn.Module | None) -> bool:
     """Return whether a module is an identity without hooks, so that calling it would only take time."""
     return type(module) is nn.Identity and not (
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     )
-
-
-def _floating_dtype(module: nn.Module) -> torch.dtype | None:
-    """Return the dtype of a module's first floating-point parameter; None if it has none.
-
-    This takes less time than `module.parameters()`.
-    """
-    for entry in module._parameters.values():
-        if entry is not None and entry.is_floating_point():
-            return entry.dtype
-    for child in module._modules.values():
-        if child is not None and (dtype := _floating_dtype(child)):
-            return dtype
-    return None
-
-
-def _is_autocast(device: str) -> bool:
-    """Return whether autocast is enabled for a type of device. If so, each layer casts its inputs itself."""
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
