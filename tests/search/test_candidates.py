@@ -112,6 +112,7 @@ def test_a_pairing_unlike_all_timed_ones_is_a_candidate_with_a_rough_guess_of_it
     (rough,) = find(**chosen, height=1024, width=1024).candidates
     (sure,) = find(**chosen).candidates
     assert zoo.estimate_cost("timm:test_resnet", "unet-basic", size=1024, device="cpu", store=calibrated).latency is None
+    assert (rough.is_guessed, sure.is_guessed) == (True, False)
     assert rough.latency.high / rough.latency.low >= 9 * (sure.latency.high / sure.latency.low)
 
 

@@ -96,6 +96,14 @@ def test_the_answer_has_measured_pairings_within_the_limits_and_the_code_of_the_
     assert "resnet18 x" not in text
 
 
+def test_a_pairing_unlike_all_timed_ones_is_measured_and_the_answer_says_that_its_time_was_guessed(place, finished):
+    result = search(place, encoders=("timm:test_resnet",), decoders=("unet-basic",), size=256)
+    assert [row.name for row in result.rows] == ["timm:test_resnet x unet-basic"]
+    said = "Unlike all pairings that the calibration timed: 1 candidate."
+    assert said in " ".join(str(result).split())
+    assert "Unlike all" not in str(finished[1])
+
+
 def test_the_pairings_that_are_measured_precisely_are_the_fastest_for_their_flops(finished):
     place, result = finished
     with closing(Store(place / "zoo.sqlite")) as store:

@@ -43,7 +43,8 @@ class Candidate:
 
     Attributes:
         pairing: the pairing.
-        latency: the estimated seconds of a call. It is a rough guess if the pairing is unlike all that the calibration timed.
+        latency: the estimated seconds of a call.
+        is_guessed: whether the latency is a rough guess, since the pairing is unlike all that the calibration timed.
         peak_bytes: the peak size of all live tensors.
         parameters: the number of parameters.
         flops: the FLOPs for one image.
@@ -52,6 +53,7 @@ class Candidate:
 
     pairing: Pairing
     latency: Interval
+    is_guessed: bool
     peak_bytes: int
     parameters: int
     flops: int
@@ -239,6 +241,7 @@ class CandidateFinder:
         return Candidate(
             pairing=pair.pairing,
             latency=costs.latency,
+            is_guessed=bool(costs.prediction.difference),
             peak_bytes=costs.peak_bytes,
             parameters=costs.parameters,
             flops=costs.flops // request.batch,

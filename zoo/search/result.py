@@ -175,6 +175,9 @@ def _notes(result: SearchResult) -> Iterator[str]:
     yield f"{text}; {sum(count for _, count in dropped):,} were dropped{':' if dropped else '.'}" + (
         f" {'; '.join(f'{count:,} because {reason}' for reason, count in dropped)}." if dropped else ""
     )
+    if considered.get("guessed"):
+        guessed = format_count(considered["guessed"], "candidate")
+        yield f"Unlike all pairings that the calibration timed: {guessed}. Until they are measured, their times are guesses."
     if considered.get("uncountable"):
         yield f"The first that cannot be counted: {considered['uncountable']}."
     if uncounted:

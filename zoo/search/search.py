@@ -124,6 +124,7 @@ def _run_stages(
             folder.state.considered |= {
                 "total": considered.total,
                 "candidates": len(considered.candidates),
+                "guessed": sum(each.is_guessed for each in considered.candidates),
                 "dropped": considered.dropped,
                 "uncountable": considered.uncountable,
             }
