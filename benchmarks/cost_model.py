@@ -168,8 +168,13 @@ def timed_pairings(store: Store, calibration: Calibration) -> list[Timed]:
 
 
 def read_measured(store: Store, run: int, baseline: Timed, watcher: Watcher) -> list[Measured]:
-    """Return the measured pairings of a run, without the baseline and those that cannot be counted on the meta device."""
-    rows = [row for row in table_of(store, run).rows if row.failure is None and row.role == "candidate"]
+    """Return the measured pairings of a run, without the baseline. Those that failed or cannot be counted are named."""
+    rows = []
+    for row in table_of(store, run).rows:
+        if row.failure or not (row.latency and row.ratio):
+            watcher.say(f"{row.name} is left out: {row.error or 'it was not measured'}.")
+        elif row.role == "candidate":
+            rows.append(row)
     with closing(JsonCache(default_cache(), watcher.say)) as cache:
         counter = PairingCounter(cache)
         parts = [
@@ -180,9 +185,8 @@ def read_measured(store: Store, run: int, baseline: Timed, watcher: Watcher) -> 
         count_missing([each for each in parts if counter.is_known(each.encoder_key)], "rest", counter, watcher)
         found = []
         for row, each in zip(rows, parts, strict=True):
-            if not row.latency or not row.ratio:
-                watcher.say(f"{each.pairing} has not been measured, and is left out.")
-                continue
+            assert row.latency
+            assert row.ratio
             if not counter.is_known(each.encoder_key) or not counter.is_known(each.rest_key):
                 watcher.say(f"{each.pairing} cannot be counted on the meta device, and is left out.")
                 continue
