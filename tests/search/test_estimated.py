@@ -33,6 +33,17 @@ def measured(calibrated, tmp_path_factory):
     return store
 
 
+@pytest.fixture(scope="module")
+def measured_large(calibrated, tmp_path_factory):
+    """A store with a calibration, and with a run of one pairing whose images are much larger than the calibration's."""
+    store = tmp_path_factory.mktemp("measured-large") / "zoo.sqlite"
+    shutil.copy(calibrated, store)
+    pairing = {"encoder": "timm:test_resnet", "decoder": "unet-basic"}
+    config = {"name": "large", "pairings": [pairing], "modes": ["inference"], "size": [256], "device": "cpu", "rounds": 20}
+    zoo.bench(zoo.BenchConfig.model_validate(config), store=store)
+    return store
+
+
 @pytest.fixture
 def recommend(measured, tmp_path, monkeypatch, command_line):
     monkeypatch.setattr(estimated, "default_cache", lambda: tmp_path / "counts.sqlite")
@@ -60,6 +71,18 @@ def test_the_answer_as_json_has_all_estimates_and_the_limits_hold(recommend):
     for pick in facts["picks"]:
         assert pick["parameters"] <= 2.8e6
         assert 0 < pick["estimated_latency_low"] <= pick["estimated_latency_seconds"] <= pick["estimated_latency_high"]
+
+
+def test_a_pairing_unlike_all_timed_ones_is_not_shown_with_a_guessed_time(measured_large, tmp_path, monkeypatch, command_line):
+    monkeypatch.setattr(estimated, "default_cache", lambda: tmp_path / "counts.sqlite")
+    store = ("--store", measured_large)
+    status, out, _ = command_line("recommend", *store, *ESTIMATED, "--format", "json")
+    (facts,) = json.loads(out)["estimated"]
+    assert status == 0
+    assert facts["dropped"]["they are unlike all pairings that the calibration timed"] >= 1
+    for pick in facts["picks"]:
+        found = zoo.estimate_cost(pick["encoder"], pick["decoder"], size=256, device="cpu", store=measured_large)
+        assert found.latency is not None
 
 
 def test_what_cannot_be_estimated_says_why(recommend):

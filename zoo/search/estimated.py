@@ -26,6 +26,8 @@ SHOWN = 12
 """The largest number of estimated pairings that are shown for a block."""
 NOT_ESTIMATED = ("--min-quality",)
 """Limits that no estimate can check."""
+UNLIKE = "they are unlike all pairings that the calibration timed"
+"""The reason of pairings whose times could only be guessed, which a search measures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,12 +114,15 @@ def _estimate(
     )
     considered = CandidateFinder(request, calibration.model, counter, watcher).find()
     measured = {(row.encoder, row.decoder) for row in rows if row.latency}
-    others = [each for each in considered.candidates if (each.pairing.encoder, each.pairing.decoder) not in measured]
+    candidates = [each for each in considered.candidates if (each.pairing.encoder, each.pairing.decoder) not in measured]
+    others = [each for each in candidates if not each.is_guessed]
+    guessed = len(candidates) - len(others)
+    dropped = {**considered.dropped, **({UNLIKE: guessed} if guessed else {})}
     front = pareto_front([(each.latency.seconds, each.peak_bytes, each.parameters) for each in others])
     return EstimatedChoice(
         block=choice.block,
         picks=tuple(others[index] for index in front),
-        considered=replace(considered, candidates=tuple(others)),
+        considered=replace(considered, candidates=tuple(others), dropped=dropped),
         unchecked=tuple(str(limit) for limit in recommendation.limits if limit.option in NOT_ESTIMATED),
         run=calibration.run.id,
     )
